@@ -1,0 +1,1 @@
+"""What a person or a scheduler starts: one file per job, the command line on top."""
