@@ -1,0 +1,41 @@
+"""cluster.yaml is a valid input of Ray's cluster launcher and agrees with the pinned Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def test_the_launcher_accepts_it(config: dict[str, Any]) -> None:
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert prepared["available_node_types"]["gpu-spot"]["max_workers"] == 8
+
+
+def test_a_misspelt_knob_is_refused(config: dict[str, Any]) -> None:
+    config["available_node_types"]["gpu-spot"]["max_worker"] = 8
+    with pytest.raises(Exception, match="max_worker"):
+        validate_config(prepare_config(config))
+
+
+def test_the_image_carries_the_pinned_ray(config: dict[str, Any]) -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    )
+    assert config["docker"]["image"].startswith(f"rayproject/ray:{pins['ray']}-py311")
+
+
+def test_no_secret_is_written_down(config: dict[str, Any]) -> None:
+    text = (ROOT / "cluster.yaml").read_text().lower()
+    for word in ("aws_secret", "aws_access_key", "akia", "password"):
+        assert word not in text
+    assert "RAY_AUTH_MODE=token" in " ".join(config["docker"]["run_options"])
