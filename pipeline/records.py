@@ -37,7 +37,7 @@ class Face:
     n, tau: the choice (low-pass scale; timestep of T = 1000); None when kept.
     niqe_in, niqe_dr2, niqe_out: NIQE (lower is better) of crop, dr2 and image.
     evaluations: network evaluations spent on this face.
-    candidates: what was to choose from, e.g. {"n": 4, "tau": 280, "niqe": 5.1, "fidelity": 0.93}; JSON values.
+    candidates: what was to choose from, e.g. {"n": 4, "tau": 280, "niqe": 5.1, "fidelity": 0.93}; plain JSON.
     reason: why the policy chose or kept, in its own words.
     """
 

@@ -1,0 +1,315 @@
+"""Places that hold objects: a local folder, an S3 bucket, anything fsspec reaches.
+
+Two guarantees carry the rest of the product: an object appears whole or not at all (`put`), and of several
+writers of one name exactly one wins (`put_if_absent`). Locally both rest on hard links and renames, on
+object stores on single PUTs and If-None-Match.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+StorageOptions = Mapping[str, Any]
+"""Arguments of the fsspec filesystem, e.g. {"endpoint_url": ..., "key": ..., "secret": ...}."""
+
+_TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
+
+
+class StorageError(Exception):
+    """Storage refused or failed: one line with the URL and, where there is one, the remedy; no credentials."""
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A stored object: name relative to its location, bytes, and a fingerprint of the content."""
+
+    name: str
+    size: int
+    etag: str
+
+
+class Location:
+    """A folder or prefix, and the objects below it.
+
+    url: a path, or protocol://...; a relative path is taken from the current directory, once and for all.
+    options: arguments of the fsspec filesystem. What they lack comes from the environment
+        (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION).
+
+    Locations travel to other processes; each process opens its own connection when it first needs one.
+    Names are relative, with forward slashes. Every failure is a StorageError.
+    """
+
+    def __init__(self, url: str | Path, options: StorageOptions | None = None) -> None:
+        text = str(url).removeprefix("file://")
+        self.is_local = "://" not in text
+        self.url = os.path.abspath(os.path.expanduser(text)) if self.is_local else text.rstrip("/")
+        self.options = dict(options or {})
+
+    def __repr__(self) -> str:
+        return f"Location({_without_userinfo(self.url)!r})"
+
+    __str__ = __repr__
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections, their event loops and threads do not survive a change of process.
+        return {name: value for name, value in vars(self).items() if name != "_fs"}
+
+    def child(self, name: str) -> Location:
+        """The location `name` below this one, reached the same way."""
+        return Location(f"{self.url}/{name}", self.options)
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """The objects below folder `prefix` at any depth, sorted by name; [] when there is no such folder."""
+        with self._reporting("list", prefix):
+            try:
+                found = self._fs.find(self._path(prefix), detail=True, withdirs=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return self._as_entries(found)
+
+    def glob(self, pattern: str) -> list[Entry]:
+        """The objects that match `pattern` (*, ?, [..], and ** for any depth), sorted by name."""
+        with self._reporting("list", pattern):
+            found = self._fs.glob(self._path(pattern), detail=True)
+        return self._as_entries(found)
+
+    def stat(self, name: str) -> Entry | None:
+        """Size and fingerprint of one object; None when there is none (or it is a folder)."""
+        with self._reporting("look at", name):
+            try:
+                info = self._fs.info(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return _entry(name, info) if _is_file(info) else None
+
+    def exists(self, name: str) -> bool:
+        return self.stat(name) is not None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an object; StorageError when there is none."""
+        with self._reporting("read", name):
+            return bytes(self._fs.cat_file(self._path(name)))
+
+    def read_or_none(self, name: str) -> bytes | None:
+        """The bytes of an object; None when there is none."""
+        with self._reporting("read", name):
+            try:
+                return bytes(self._fs.cat_file(self._path(name)))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def fetch(self, name: str, to: Path) -> None:
+        """Copy an object into the local file `to`; StorageError unless all of it arrived."""
+        entry = self.stat(name)
+        with self._reporting("fetch", name):
+            if entry is None:
+                raise FileNotFoundError(errno.ENOENT, "no such object")
+            self._fs.get_file(self._path(name), str(to))
+            if to.stat().st_size != entry.size:
+                raise OSError(f"{to.stat().st_size} of {entry.size} bytes arrived")
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A local file with the object's content: the file itself, or a copy that is removed afterwards."""
+        if self.is_local:
+            yield Path(self._path(name))
+            return
+        with tempfile.TemporaryDirectory(prefix="dr2e-") as folder:
+            copy = Path(folder) / "object"
+            self.fetch(name, copy)
+            yield copy
+
+    def put(self, name: str, body: bytes | Path) -> None:
+        """Store bytes, or the content of a local file: whole or not at all, replacing what was there."""
+        with self._reporting("write", name):
+            if self.is_local:
+                with self._staged(name, body) as staged:
+                    os.replace(staged, self._path(name))
+                return
+            if isinstance(body, bytes):
+                self._fs.pipe_file(self._path(name), body)
+            else:
+                self._fs.put_file(str(body), self._path(name))
+            expected = len(body) if isinstance(body, bytes) else body.stat().st_size
+            stored = self._fs.info(self._path(name))["size"]
+            if stored != expected:
+                raise OSError(f"{stored} of {expected} bytes were stored")
+
+    def put_if_absent(self, name: str, body: bytes) -> bool:
+        """Create `name` unless it is there. True: this call created it; False: there is an object already.
+
+        After a lost acknowledgement and a retry below us, False can mean that our own body is there: a caller
+        to whom that matters reads it back. Every other failure is a StorageError, its outcome unknown.
+        """
+        with self._reporting("create", name):
+            try:
+                if self.is_local:
+                    with self._staged(name, body) as staged:
+                        os.link(staged, self._path(name))
+                else:
+                    self._fs.pipe_file(self._path(name), body, mode="create")
+            except OSError as error:
+                if _is_refusal(error):
+                    return False
+                raise
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove an object; there being none is fine."""
+        with self._reporting("delete", name), suppress(FileNotFoundError, NotADirectoryError):
+            self._fs.rm_file(self._path(name))
+
+    def probe(self) -> None:
+        """Prove that this place can be written to and that put_if_absent refuses a second writer.
+
+        Some S3 servers accept If-None-Match and ignore it; two workers could then both commit a unit.
+        """
+        name = f".probe-{secrets.token_hex(8)}"
+        try:
+            first, second = self.put_if_absent(name, b"first"), self.put_if_absent(name, b"second")
+        finally:
+            with suppress(StorageError):
+                self.delete(name)
+        if not first or second:
+            raise StorageError(
+                f"{_without_userinfo(self.url)}: this server ignores If-None-Match, so a unit could commit twice; "
+                "use one that honours it (AWS S3, SeaweedFS, MinIO) or a local folder"
+            )
+
+    @cached_property
+    def _fs(self) -> Any:
+        if self.is_local:
+            return fsspec.filesystem("file")
+        protocol = self.url.partition("://")[0]
+        with self._reporting("open", ""):
+            try:
+                return fsspec.filesystem(protocol, **_with_environment(protocol, self.options))
+            except ImportError as error:
+                raise OSError(f"this protocol needs another package ({error})") from error
+            except ValueError as error:
+                raise OSError(f"fsspec knows no such protocol ({error})") from error
+
+    def _path(self, name: str) -> str:
+        # An absolute or climbing name would leave the location; object stores would take it literally.
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} is not a name below {self!r}")
+        return f"{self.url}/{name}" if name else self.url
+
+    def _as_entries(self, found: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
+        root = self._fs._strip_protocol(self.url).rstrip("/") + "/"
+        entries = (_entry(path.removeprefix(root), info) for path, info in found.items() if _is_file(info))
+        return sorted(entry for entry in entries if entry.name and not _TEMPORARY.search(entry.name))
+
+    @contextmanager
+    def _staged(self, name: str, body: bytes | Path) -> Iterator[str]:
+        """A finished, synced temporary file beside `name`; gone afterwards."""
+        target = Path(self._path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+        try:
+            with open(staged, "xb") as file:
+                if isinstance(body, bytes):
+                    file.write(body)
+                else:
+                    with open(body, "rb") as source:
+                        while block := source.read(2**20):
+                            file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+            yield str(staged)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    @contextmanager
+    def _reporting(self, verb: str, name: str) -> Iterator[None]:
+        """Turn whatever the client raises into one line that names the object and hides the credentials."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:
+            where = _without_userinfo(f"{self.url}/{name}" if name else self.url)
+            text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            reason = " ".join(text.split())
+            for secret in _secrets(self.options):
+                reason = reason.replace(secret, "***")
+            # Not chained: a client's own traceback may show its arguments.
+            raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error)}") from None
+
+
+def open_location(url: str | Path, options: StorageOptions | None = None) -> Location:
+    """The location at `url`; nothing is contacted yet."""
+    return Location(url, options)
+
+
+def _entry(name: str, info: Mapping[str, Any]) -> Entry:
+    etag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "").strip('"')
+    if not etag:
+        changed = info.get("mtime") or info.get("created") or ""
+        etag = f"{info['size']}-{changed}"
+    return Entry(name, int(info["size"]), etag)
+
+
+def _is_file(info: Mapping[str, Any]) -> bool:
+    return bool(info["type"] == "file")
+
+
+def _is_refusal(error: OSError) -> bool:
+    """Whether a conditional create failed because the name is taken; servers say so in different ways."""
+    if isinstance(error, FileExistsError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 412:
+        return True
+    return error.errno == errno.EINVAL and "pre-conditions" in str(error)
+
+
+def _with_environment(protocol: str, options: StorageOptions) -> dict[str, Any]:
+    """`options`, with what this product needs and botocore would not take from the environment."""
+    if protocol not in {"s3", "s3a"}:
+        return dict(options)
+    # A cached listing would hide the commits of other workers.
+    completed: dict[str, Any] = {"use_listings_cache": False, **options}
+    region = os.environ.get("AWS_REGION")
+    if region and "AWS_DEFAULT_REGION" not in os.environ:
+        completed["client_kwargs"] = {"region_name": region, **completed.get("client_kwargs", {})}
+    return completed
+
+
+def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    """Option values that must not be shown: every text but the harmless ones."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)
+        elif isinstance(value, str) and len(value) > 3 and name not in {"endpoint_url", "region_name"}:
+            yield value
+
+
+def _without_userinfo(url: str) -> str:
+    return re.sub(r"://[^/@]*@", "://", url)
+
+
+def _remedy(error: Exception) -> str:
+    if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
+        return "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --storage-options"
+    if type(error).__name__ in {"EndpointConnectionError", "ConnectTimeoutError"}:
+        return "; check AWS_ENDPOINT_URL and the network"
+    if isinstance(error, PermissionError):
+        return "; check the credentials and their permissions"
+    if isinstance(error, OSError) and error.errno in {errno.EOPNOTSUPP, errno.EPERM}:
+        return "; a commit needs a file system with hard links, or an object store"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "; free some space and run again, finished units stay"
+    return ""
