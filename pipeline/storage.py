@@ -28,7 +28,7 @@ _TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
 
 
 class StorageError(Exception):
-    """Storage refused or failed: one line with the URL and, where there is one, the remedy; no credentials."""
+    """Storage refused or failed: one line with the URL and the remedy, if there is one; no credentials."""
 
 
 @dataclass(frozen=True, order=True)
@@ -184,8 +184,8 @@ class Location:
                 self.delete(name)
         if not first or second:
             raise StorageError(
-                f"{_without_userinfo(self.url)}: this server ignores If-None-Match, so a unit could commit twice; "
-                "use one that honours it (AWS S3, SeaweedFS, MinIO) or a local folder"
+                f"{_without_userinfo(self.url)}: this server ignores If-None-Match, so two workers could "
+                "commit one unit; use one that honours it (AWS S3, SeaweedFS, MinIO) or a local folder"
             )
 
     @cached_property
@@ -252,6 +252,14 @@ class Location:
 def open_location(url: str | Path, options: StorageOptions | None = None) -> Location:
     """The location at `url`; nothing is contacted yet."""
     return Location(url, options)
+
+
+@contextmanager
+def local_copy(url: str | Path, options: StorageOptions | None = None) -> Iterator[Path]:
+    """A local file with the content of the object at `url`: the file itself, or a copy while it is needed."""
+    folder, _, name = Location(url, options).url.rpartition("/")
+    with Location(folder or "/", options).local(name) as path:
+        yield path
 
 
 def _entry(name: str, info: Mapping[str, Any]) -> Entry:

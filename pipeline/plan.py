@@ -1,0 +1,79 @@
+"""What is left to do: the input's units without the committed ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.inputs import ShardRef
+from pipeline.units import ShardChanged, Unit, parse_unit_id, shard_id
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard with work left. done: its committed parts; parts: how many it has, None when not known yet."""
+
+    shard: ShardRef
+    done: frozenset[int] = frozenset()
+    parts: int | None = None
+
+    def remaining(self, units: Sequence[Unit]) -> list[Unit]:
+        """Those of the shard's `units` that are not committed.
+
+        Raises ShardChanged when the shard is cut into another number of units than what is committed: its
+        photos would come out twice or not at all.
+        """
+        if self.parts not in (None, len(units)):
+            raise ShardChanged(
+                f"{self.shard.url} was committed as {self.parts} units and is now {len(units)}: "
+                "the shard or the unit size changed since; use a new output"
+            )
+        return [unit for unit in units if unit.part not in self.done]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """pending: shards with work left, in input order; done: shards that are complete.
+
+    committed_units: how many units of these shards are committed.
+    """
+
+    pending: tuple[ShardTask, ...]
+    done: tuple[ShardRef, ...]
+    committed_units: int
+
+    @property
+    def complete(self) -> bool:
+        return not self.pending
+
+
+def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
+    """Compare the input with the unit ids of ONE listing of commits; opens no shard.
+
+    Raises ShardChanged when the commits of one shard disagree on its number of units.
+    """
+    parts_of: dict[str, set[int]] = defaultdict(set)
+    done_of: dict[str, set[int]] = defaultdict(set)
+    for unit in committed:
+        if parsed := parse_unit_id(unit):
+            shard, part, parts = parsed
+            parts_of[shard].add(parts)
+            done_of[shard].add(part)
+
+    pending: list[ShardTask] = []
+    done: list[ShardRef] = []
+    for ref in shards:
+        known, finished = parts_of[shard_id(ref.relative)], done_of[shard_id(ref.relative)]
+        if len(known) > 1:
+            raise ShardChanged(
+                f"{ref.url} is committed both as {' and as '.join(map(str, sorted(known)))} units: "
+                "two runs with different unit sizes wrote to this output; use a new output"
+            )
+        parts = known.pop() if known else None
+        if parts == len(finished):
+            done.append(ref)
+        else:
+            pending.append(ShardTask(ref, frozenset(finished), parts))
+    committed_units = sum(len(done_of[shard_id(ref.relative)]) for ref in shards)
+    return Plan(tuple(pending), tuple(done), committed_units)
