@@ -1,0 +1,1 @@
+"""The parts of `dr2e demo`: photographs, their degraded copies, and what restoring them gained."""
