@@ -1,0 +1,80 @@
+"""Labelled faces from WebDataset shards: a photo, and beside it a JSON with five landmarks and a box."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.detect.align import align
+from operators.images import IMAGE_EXTENSIONS, ImageLimits, decode
+from pipeline.shards import read_samples, resolve_inputs
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A training photo.
+
+    Attributes:
+        key: its WebDataset key.
+        pixels: (H, W, 3) uint8 RGB.
+        landmarks: (5, 2) float32 pixels (eyes, nose, mouth corners; the viewer's left first), or None.
+        box: (x0, y0, x1, y1) of the face in pixels, or None.
+    """
+
+    key: str
+    pixels: NDArray[np.uint8]
+    landmarks: NDArray[np.float32] | None
+    box: tuple[float, float, float, float] | None
+
+
+def held_out(key: str) -> bool:
+    """True for the tenth of all keys that no training job may see; by the CRC-32 of the key, so it never changes."""
+    return zlib.crc32(key.encode()) % 10 == 0
+
+
+def load_labelled(urls: Iterable[str], options: Mapping[str, Any] | None = None) -> Iterator[LabelledPhoto]:
+    """Decode every photo of the shards, in shard order.
+
+    The JSON member of a sample may hold ``landmarks5`` (five x, y pairs) and ``box``; a photo without
+    them comes back with None, because it may still hold a face nobody labelled.
+    """
+    limits = ImageLimits()
+    for shard in resolve_inputs(list(urls), dict(options or {})):
+        for sample in read_samples(shard.url, dict(options or {})):
+            image, label = None, {}
+            for name, data in sample.members:
+                extension = "." + name.rsplit(".", 1)[-1].lower()
+                if extension in IMAGE_EXTENSIONS:
+                    image = data
+                elif extension == ".json":
+                    label = json.loads(data)
+            if image is None:
+                continue
+            landmarks = label.get("landmarks5")
+            yield LabelledPhoto(
+                key=sample.key,
+                pixels=decode(image, limits).pixels,
+                landmarks=None if landmarks is None else np.asarray(landmarks, np.float32),
+                box=None if label.get("box") is None else tuple(label["box"]),
+            )
+
+
+def aligned_faces(photos: Iterable[LabelledPhoto], size: int) -> tuple[list[str], NDArray[np.uint8]]:
+    """Align every labelled face to the FFHQ template: keys, and (M, size, size, 3) uint8 crops.
+
+    Raises ValueError when no photo carries landmarks.
+    """
+    keys, crops = [], []
+    for photo in photos:
+        if photo.landmarks is not None:
+            keys.append(photo.key)
+            crops.append(align(photo.pixels, photo.landmarks, size)[0])
+    if not crops:
+        raise ValueError("no sample has a JSON with landmarks5; training needs aligned faces")
+    return keys, np.stack(crops)

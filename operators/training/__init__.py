@@ -1,0 +1,1 @@
+"""Training of the built-in models: one loop, one weights format."""
