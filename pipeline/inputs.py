@@ -118,9 +118,7 @@ def _entries(location: Location, patterns: Iterable[str], text: str) -> Iterator
                 raise InputError(f"{location.url}/{pattern}: there is no such shard")
             yield entry
         elif not pattern and _is_single_object(location):
-            raise InputError(
-                f"{text}: not a .tar shard; `dr2e pack` makes shards from images, gunzip unpacks .tar.gz"
-            )
+            raise InputError(f"{text}: not a .tar shard; `dr2e pack` makes shards from images, gunzip unpacks .tar.gz")
         else:
             yield from shards_in(pattern).values()
 

@@ -37,9 +37,7 @@ def name_problem(name: str) -> Problem | None:
     if name.startswith(("/", "\\")) or ".." in parts or _DRIVE.match(name):
         return Problem("member.path", f"{shown!r} would lead out of a folder when extracted; rename it")
     if shown != name:
-        return Problem(
-            "member.name", f"{shown!r} has bytes that are not UTF-8 or control characters; rename it"
-        )
+        return Problem("member.name", f"{shown!r} has bytes that are not UTF-8 or control characters; rename it")
     if not split_key(name)[0].rpartition("/")[2]:
         return Problem("member.name", f"{shown!r} has no key before its first dot; rename it")
     return None

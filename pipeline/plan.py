@@ -57,8 +57,8 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
     done_of: dict[str, set[int]] = defaultdict(set)
     for unit in committed:
         if parsed := parse_unit_id(unit):
-            shard, part, parts = parsed
-            parts_of[shard].add(parts)
+            shard, part, count = parsed
+            parts_of[shard].add(count)
             done_of[shard].add(part)
 
     pending: list[ShardTask] = []

@@ -65,7 +65,8 @@ class Photo:
 
     unit, index: the unit it commits with, and its place in it (0, 1, ...).
     shard, shard_size, shard_etag, part, parts: the input shard (relative name, bytes, fingerprint) and the
-        unit's place in it; every row of a unit carries the same values.
+        unit's place in it; unit_size: how many photos the unit has; started: when it was read (ISO 8601, UTC).
+        Every row of a unit carries the same values.
     key: the sample's key; image_name: member name of the photo; image: its bytes, untouched ("" and b"" when
         the sample was rejected before its photo was known).
     sidecars: the other members, (name, bytes) in input order, untouched.
@@ -86,6 +87,8 @@ class Photo:
     shard_etag: str = ""
     part: int = 0
     parts: int = 1
+    unit_size: int = 1
+    started: str = ""
     width: int = 0
     height: int = 0
     grey: bool = False
@@ -140,6 +143,8 @@ SCHEMA = pa.schema(
         ("shard_etag", pa.string()),
         ("part", pa.int32()),
         ("parts", pa.int32()),
+        ("unit_size", pa.int32()),
+        ("started", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("grey", pa.bool_()),

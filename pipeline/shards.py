@@ -107,9 +107,7 @@ def index_shard(path: Path, max_sample_bytes: int = MAX_SAMPLE_BYTES) -> ShardIn
         draft.add(member, returning=bool(draft.members) and latest is not draft)
         latest = draft
     if latest and problem and problem.code in {"shard.truncated", "shard.corrupt"}:
-        latest.blame(
-            "sample.cut", f"the shard is cut or damaged in or behind {latest.key!r}: members may be missing"
-        )
+        latest.blame("sample.cut", f"the shard is cut or damaged in or behind {latest.key!r}: members may be missing")
     if not drafts and problem is None:
         problem = Problem("shard.no_samples", "the archive holds no files")
     return ShardIndex(tuple(draft.finish(max_sample_bytes) for draft in drafts.values()), problem)

@@ -106,16 +106,12 @@ class _Scanner:
         start = self._read(0, _BLOCK)
         for magic, name in _COMPRESSED.items():
             if start.startswith(magic):
-                raise _Broken(
-                    "shard.compressed", f"this is {name} data named .tar; decompress it to a plain tar"
-                )
+                raise _Broken("shard.compressed", f"this is {name} data named .tar; decompress it to a plain tar")
         if len(start) == _BLOCK and any(start):
             try:
                 _header(start)
             except tarfile.HeaderError:
-                raise _Broken(
-                    "shard.not_tar", "this is no tar archive: no valid header at its start"
-                ) from None
+                raise _Broken("shard.not_tar", "this is no tar archive: no valid header at its start") from None
 
     def _next_member(self) -> bool:
         """Note the member at `position` and move behind it; False at the first zero block."""
@@ -223,14 +219,10 @@ class _Scanner:
         return self.file.read(size)
 
     def _truncated(self, how: str) -> _Broken:
-        return _Broken(
-            "shard.truncated", f"the archive was cut: {how} ({self.size} bytes); transfer it again"
-        )
+        return _Broken("shard.truncated", f"the archive was cut: {how} ({self.size} bytes); transfer it again")
 
     def _corrupt(self, how: str) -> _Broken:
-        return _Broken(
-            "shard.corrupt", f"damaged at byte {self.position}: {how}; what follows cannot be read"
-        )
+        return _Broken("shard.corrupt", f"damaged at byte {self.position}: {how}; what follows cannot be read")
 
 
 def _header(block: bytes) -> tarfile.TarInfo:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -48,9 +49,7 @@ def parse_unit_id(unit: str) -> tuple[str, int, int] | None:
     return (match["shard"], int(match["part"]), int(match["parts"])) if match else None
 
 
-def cut(
-    shard: ShardRef, index: ShardIndex, *, max_samples: int = 256, max_bytes: int = 256 * 2**20
-) -> list[Unit]:
+def cut(shard: ShardRef, index: ShardIndex, *, max_samples: int = 256, max_bytes: int = 256 * 2**20) -> list[Unit]:
     """Cut a shard into units of at most `max_samples` samples and `max_bytes` bytes (or one larger sample).
 
     Depends on nothing but its arguments. There is at least one unit: what is wrong with the shard as a whole
@@ -85,10 +84,11 @@ def read_unit(path: Path, unit: Unit) -> list[Photo]:
     Raises ShardChanged when the file is shorter than its index says.
     """
     with open(path, "rb") as file:
-        return [_photo(file, unit, place, sample) for place, sample in enumerate(unit.samples)]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return [_photo(file, unit, place, sample, now) for place, sample in enumerate(unit.samples)]
 
 
-def _photo(file: BinaryIO, unit: Unit, place: int, sample: SampleRef) -> Photo:
+def _photo(file: BinaryIO, unit: Unit, place: int, sample: SampleRef, now: str) -> Photo:
     members = []
     for member in sample.members:
         file.seek(member.offset)
@@ -113,6 +113,8 @@ def _photo(file: BinaryIO, unit: Unit, place: int, sample: SampleRef) -> Photo:
         shard_etag=unit.shard.etag,
         part=unit.part,
         parts=unit.parts,
+        unit_size=len(unit.samples),
+        started=now,
     )
     if sample.problem is not None:
         photo.reject(sample.problem.code, sample.problem.message)
