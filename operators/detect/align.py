@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+
+from operators.detect.resample import MARGIN, resample
 
 # Left eye, right eye (as seen in the image), nose tip, left and right corner of the mouth of the
 # average FFHQ face in a crop of 512 x 512, the layout that face restoration networks are trained on.
@@ -29,8 +30,6 @@ FFHQ_512.setflags(write=False)
 # A crop may reach this many photo sides beyond the photo. Further out there are only repeated
 # reflections, and a wild landmark would otherwise ask for gigabytes of them.
 _MAX_REACH = 8.0
-# How far Pillow's bicubic kernel reads around a point, with one pixel for rounding.
-_MARGIN = 3
 
 
 class AlignError(ValueError):
@@ -94,9 +93,7 @@ def similarity(src: ArrayLike, dst: ArrayLike) -> NDArray[np.float64]:
     return np.column_stack([linear, d_mean - linear @ s_mean])
 
 
-def align(
-    photo: NDArray[np.uint8], landmarks: ArrayLike, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def align(photo: NDArray[np.uint8], landmarks: ArrayLike, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Cut the face with `landmarks` (5, 2) out of `photo` (H, W, 3) uint8.
 
     Returns the crop (size, size, 3) uint8 and the matrix (2, 3) float64 photo -> crop. Bicubic,
@@ -118,43 +115,12 @@ def warp(photo: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArray[np.u
     if not np.isfinite(reached).all() or np.abs(reached).max() > reach:
         raise AlignError(f"the landmarks ask for a crop far outside the {width} x {height} photo")
 
-    margin = _MARGIN * max(1, math.ceil(step))
+    margin = MARGIN * max(1, math.ceil(step))
     left, top = (int(v) for v in np.floor(reached.min(axis=0)) - margin)
     right, bottom = (int(v) for v in np.ceil(reached.max(axis=0)) + margin + 1)
-    image = Image.fromarray(_mirrored(photo, left, top, right, bottom))
-    to_image = to_photo - np.array([[0, 0, left], [0, 0, top]])
-
-    # Pillow's affine transform reads a fixed 4 x 4 neighbourhood, so it must never shrink. A crop
-    # smaller than the face is drawn at twice its size from a region shrunk to match, then halved:
-    # both of those are antialiased resizes.
-    oversample = 2 if step > 1 else 1
-    if step > oversample:
-        shrunk = (math.ceil(image.width * oversample / step), math.ceil(image.height * oversample / step))
-        factor = np.array([[shrunk[0] / image.width], [shrunk[1] / image.height]])
-        to_image = to_image * factor
-        to_image[:, 2:] += 0.5 * factor - 0.5
-        image = image.resize(shrunk, Image.Resampling.BICUBIC)
-    drawn = _affine(image, _from_oversampled(to_image, oversample), size * oversample)
-    if oversample > 1:
-        drawn = drawn.resize((size, size), Image.Resampling.BICUBIC)
-    return np.array(drawn)
-
-
-def _from_oversampled(to_image: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Crop -> image for a crop drawn at `k` times the size: a pixel x of it lies at (x + 0.5) / k - 0.5."""
-    linear = to_image[:, :2] / k
-    offset = to_image[:, 2] + to_image[:, :2] @ np.full(2, 0.5 / k - 0.5)
-    return np.column_stack([linear, offset])
-
-
-def _affine(image: Image.Image, to_image: NDArray[np.float64], size: int) -> Image.Image:
-    """Draw a square of `size` pixels from `image` through crop -> image, bicubic, no antialiasing."""
-    # Pillow counts from the corner of the first pixel, this module from its centre.
-    linear = to_image[:, :2]
-    offset = to_image[:, 2] + 0.5 - linear @ np.full(2, 0.5)
-    (a, b), (d, e) = linear.tolist()
-    c, f = offset.tolist()
-    return image.transform((size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BICUBIC)
+    region = _mirrored(photo, left, top, right, bottom)
+    drawn = resample(region, to_photo - np.array([[0, 0, left], [0, 0, top]]), size, size)
+    return np.clip(drawn + 0.5, 0, 255).astype(np.uint8)
 
 
 def _mirrored(photo: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> NDArray[np.uint8]:
