@@ -1,0 +1,124 @@
+"""``dr2e train enhancer``: train the network that makes DR2's soft faces sharp."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from jobs.training.dr2_outputs import Dr2Outputs, eq12_remover, make_outputs
+from jobs.training.enhancer_figures import contact_sheet, measure, soft_versions, table
+from jobs.training.enhancer_pairs import EnhancerPairs, Mix, halve, sharp_faces
+from jobs.training.faces import held_out, load_labelled
+from jobs.training.options import data_option, training_options
+from operators.dr2.checkpoints import load_prior
+from operators.dr2.prior import Prior
+from operators.enhance.builtin import BuiltinEnhancer, save_enhancer
+from operators.enhance.loss import enhancement_loss
+from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig, check_side
+from operators.training.loop import TrainingPlan, train
+from operators.training.weights import WeightsError
+
+_SHEET_ROWS = 12
+
+
+class PairLoss:
+    """The loss of one step: draw a batch of pairs, enhance, compare."""
+
+    def __init__(self, pairs: EnhancerPairs, batch: int, device: str) -> None:
+        self.pairs, self.batch, self.device = pairs, batch, device
+
+    def __call__(
+        self, model: nn.Module, step: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        inputs, targets = self.pairs.draw(self.batch, rng)
+        inputs = inputs.to(self.device, memory_format=torch.channels_last)
+        return enhancement_loss(model(inputs).float(), targets.to(self.device))
+
+
+@click.command("enhancer")
+@data_option
+@training_options(steps=4000, lr=5e-4, batch=8)
+@click.option("--size", default=128, show_default=True, help="Face side that goes in; twice comes out.")
+@click.option("--prior", "prior_source", default="builtin", show_default=True, help="Prior that makes the pairs.")
+@click.option("--dr2-faces", default=640, show_default=True, help="Run DR2 once on so many faces; kept in OUT.")
+@click.option("--dr2-share", default=0.6, show_default=True, help="Share of pairs that went through DR2.")
+@click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
+@click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
+def command(
+    data: tuple[str, ...], storage_options: dict[str, str], plan: TrainingPlan, batch: int, size: int,
+    prior_source: str, dr2_faces: int, dr2_share: float, grey_share: float, measure_faces: int,
+) -> None:
+    """Train a face enhancer on labelled shards and write OUT/enhancer.safetensors.
+
+    Beside it: figures.json and heldout.png, measured on the held-out tenth of the faces. With --dr2-share 0
+    no prior is needed. Stop it whenever you like: the same command resumes from OUT/checkpoint.pt.
+    """
+    try:
+        check_side(size)
+        mix = Mix(dr2_share, grey_share)
+        prior = load_prior(prior_source, device=plan.device) if dr2_share else None
+    except (ValueError, WeightsError) as error:
+        raise click.UsageError(str(error)) from error
+    if prior is not None and prior.size != size:
+        raise click.UsageError(f"prior {prior.name!r} makes {prior.size} px faces, but --size is {size}")
+
+    keys, sharp = sharp_faces(load_labelled(data, storage_options), size * SCALE)
+    test = np.array([held_out(key) for key in keys])
+    click.echo(f"{(~test).sum()} faces to train on, {test.sum()} held out")
+    if test.all():
+        raise click.UsageError("no face to train on: every key falls into the held-out tenth")
+    outputs = _dr2_outputs("dr2", prior, plan, keys, sharp, ~test, dr2_faces)
+
+    torch.manual_seed(plan.seed)
+    config = NetworkConfig()
+    network = FaceEnhancer(config).to(memory_format=torch.channels_last)
+    pairs = EnhancerPairs(sharp[~test], outputs, mix)
+    result = train(network, PairLoss(pairs, batch, plan.device), plan, click.echo)
+    path = plan.out / "enhancer.safetensors"
+    facts = {
+        "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
+        "faces": len(pairs.sharp), "dr2_faces": len(outputs), "dr2_share": mix.dr2, "grey_share": mix.grey,
+        "prior": prior.fingerprint if prior else None,
+    }  # fmt: skip
+    save_enhancer(
+        path, result.ema_state, config,
+        name="dr2e-enhancer", licence="Apache-2.0", input_size=size, training=facts,
+    )  # fmt: skip
+    unfinished = "" if result.finished else " (unfinished: run again to go on)"
+    click.echo(f"{path} after {result.step} steps{unfinished}")
+    if test.any() and measure_faces:
+        outputs = _dr2_outputs("dr2-held-out", prior, plan, keys, sharp, test, measure_faces)
+        truth = sharp[test][outputs.rows] if prior else sharp[test][:measure_faces]
+        _report(path, plan, truth, outputs)
+
+
+def _dr2_outputs(
+    folder: str, prior: Prior | None, plan: TrainingPlan, keys: list[str], sharp: NDArray[np.uint8],
+    chosen: NDArray[np.bool_], count: int,
+) -> Dr2Outputs:
+    """DR2's outputs on `count` of the chosen faces, what OUT/`folder` has is read back; none without a prior."""
+    faces = halve(sharp[chosen])
+    if prior is None:
+        return Dr2Outputs.none(faces.shape[1])
+    names = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
+    place = plan.out / folder / f"{prior.fingerprint[:12]}-seed{plan.seed}"
+    remove = eq12_remover(prior, plan.seed)
+    return make_outputs(place, names, faces, remove, count=count, seed=plan.seed, say=click.echo)
+
+
+def _report(path: Path, plan: TrainingPlan, truth: NDArray[np.uint8], outputs: Dr2Outputs) -> None:
+    """Write figures.json and heldout.png beside the weights, and print the table."""
+    enhancer = BuiltinEnhancer(path, plan.device)
+    inputs = soft_versions(truth, outputs)
+    figures = measure(enhancer, inputs, truth)
+    (plan.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    Image.fromarray(contact_sheet(enhancer, inputs, truth, _SHEET_ROWS)).save(plan.out / "heldout.png")
+    click.echo(table(figures))

@@ -1,0 +1,140 @@
+"""What the built-in enhancer learns from: pairs of a soft face and the sharp face of twice the size.
+
+Three kinds, because three kinds reach the enhancer in a run:
+
+- faces DR2 restored: y = DR2(x; N = 4, tau) * k_sigma (Eq. 12 of DR2E, arXiv 2303.06885);
+- faces that were good enough to skip DR2 ("kept"): x * k_sigma, and x with light noise and compression;
+- either of them in grey or toned, because archives are, and grey must come back grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jobs.training.dr2_outputs import Dr2Outputs
+from jobs.training.faces import LabelledPhoto, aligned_faces
+from operators.degrade.blur import blur_batch, draw_sigmas
+from operators.degrade.classical import NOISES, classical
+from operators.detect.align import similarity, template
+from operators.enhance.builtin import to_network
+
+_LUMA = (0.299, 0.587, 0.114)  # BT.601
+# A target enlarged more than this from its photograph is not sharp, and would teach softness.
+_MAX_ENLARGEMENT = 1.15
+_PERFECT_SHARE = 0.15  # of the pairs without DR2: input untouched
+_BLURRED_SHARE = 0.45  # blurred by k_sigma; the rest is lightly degraded
+_LIGHT_SIGMA = (0.0, 0.8)  # pixels of the input
+_LIGHT_DELTA = (0.0, 6.0)  # grey levels
+_LIGHT_QUALITY = (60, 95)  # of JPEG
+
+
+def sharp_faces(photos: Iterable[LabelledPhoto], size: int) -> tuple[list[str], NDArray[np.uint8]]:
+    """Keys and aligned faces (M, size, size, 3) uint8, without those a photo shows too small to be sharp.
+
+    Raises ValueError when none is left.
+    """
+
+    def large_enough(photo: LabelledPhoto) -> bool:
+        if photo.landmarks is None:
+            return False
+        matrix = similarity(photo.landmarks, template(size))
+        return float(np.hypot(matrix[0, 0], matrix[1, 0])) <= _MAX_ENLARGEMENT
+
+    return aligned_faces((photo for photo in photos if large_enough(photo)), size)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Shares of a batch: `dr2` of the pairs went through DR2, `grey` of all pairs lost their colour."""
+
+    dr2: float = 0.6
+    grey: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.dr2 <= 1 and 0 <= self.grey <= 1):
+            raise ValueError(f"shares must lie in [0, 1], got {self}")
+
+
+class EnhancerPairs:
+    """Draws batches of (input, target), in [-1, 1], from a generator and nothing else.
+
+    sharp: (K, 2S, 2S, 3) uint8 target faces; outputs: DR2's outputs at S px on some of them.
+    """
+
+    def __init__(self, sharp: NDArray[np.uint8], outputs: Dr2Outputs, mix: Mix) -> None:
+        if mix.dr2 and not len(outputs):
+            raise ValueError("a share of DR2 pairs needs DR2 outputs; make some or set the share to 0")
+        self.sharp, self.outputs, self.mix = sharp, outputs, mix
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """`count` pairs: (count, 3, S, S) inputs and (count, 3, 2S, 2S) targets, float32 in [-1, 1]."""
+        pairs = [self._dr2(rng) if rng.random() < self.mix.dr2 else self._kept(rng) for _ in range(count)]
+        inputs = to_network(np.stack([soft for soft, _, _ in pairs]))
+        targets = to_network(np.stack([sharp for _, sharp, _ in pairs]))
+        inputs = blur_batch(inputs, np.array([sigma for _, _, sigma in pairs]))
+        return _augment(inputs, targets, self.mix.grey, rng)
+
+    def _dr2(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+        picked = int(rng.integers(len(self.outputs)))
+        soft = self.outputs.images[picked, int(rng.integers(self.outputs.images.shape[1]))]
+        return soft, self.sharp[self.outputs.rows[picked]], _sigma(soft, rng)
+
+    def _kept(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+        sharp = self.sharp[int(rng.integers(len(self.sharp)))]
+        small = halve(sharp[None])[0]
+        kind = rng.random()
+        if kind < _PERFECT_SHARE:
+            return small, sharp, 0.0
+        if kind < _PERFECT_SHARE + _BLURRED_SHARE:
+            return small, sharp, _sigma(small, rng)
+        light = classical(
+            small,
+            r=1.0,
+            sigma=float(rng.uniform(*_LIGHT_SIGMA)),
+            noise=NOISES[int(rng.integers(len(NOISES)))],
+            delta=float(rng.uniform(*_LIGHT_DELTA)),
+            quality=int(rng.integers(*_LIGHT_QUALITY)),
+            rng=rng,
+        )
+        return light, sharp, 0.0
+
+
+def halve(faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(B, 2S, 2S, 3) uint8 -> (B, S, S, 3) uint8, antialiased bicubic, as alignment at S px cuts them."""
+    tensor = torch.from_numpy(faces).permute(0, 3, 1, 2).float()
+    small = functional.interpolate(tensor, scale_factor=0.5, mode="bicubic", antialias=True)
+    return small.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _sigma(face: NDArray[np.uint8], rng: np.random.Generator) -> float:
+    return float(draw_sigmas(1, len(face), rng)[0])
+
+
+def _augment(inputs: Tensor, targets: Tensor, grey: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Flip, tone and discolour input and target alike."""
+    count = len(inputs)
+
+    def per_face(values: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).view(count, -1, 1, 1)
+
+    flip = per_face(np.floor(rng.random(count) + 0.5))
+    colourless = per_face(np.floor(rng.random(count) + grey))
+    # Half of the colourless ones are toned, as sepia prints are, together with a third of the others.
+    toned = (rng.random(count) < np.where(colourless.numpy().ravel() > 0, 0.5, 0.33))[:, None]
+    gain = per_face(np.exp(np.where(toned, rng.normal(0.0, 0.12, (count, 3)), 0.0)))
+    contrast, brightness = per_face(rng.uniform(0.6, 1.1, count)), per_face(rng.normal(0.0, 0.08, count))
+
+    def change(images: Tensor) -> Tensor:
+        images = flip * images.flip(-1) + (1 - flip) * images
+        luma = torch.einsum("c,bchw->bhw", torch.tensor(_LUMA), images)[:, None]
+        images = colourless * luma + (1 - colourless) * images
+        return ((contrast * images + brightness + 1.0) * gain - 1.0).clamp(-1.0, 1.0)
+
+    return change(inputs), change(targets)
