@@ -13,10 +13,6 @@ LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """Order of the five landmarks; left and right are the viewer's, as in the FFHQ template."""
 
 
-class MissingDetectorWeights(FileNotFoundError):
-    """The detector's weight file is not where it was asked for; the message names file and remedy."""
-
-
 @dataclass(frozen=True, eq=False)
 class Detection:
     """One face.
