@@ -18,7 +18,10 @@ def config() -> dict[str, Any]:
 def test_the_launcher_accepts_it(config: dict[str, Any]) -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
-    assert prepared["available_node_types"]["gpu-spot"]["max_workers"] == 8
+    workers = {name: kind["min_workers"] for name, kind in prepared["available_node_types"].items()}
+    assert workers.pop(prepared["head_node_type"]) == 0
+    assert min(workers.values()) > 0  # a run is as wide as the cluster is when it starts
+    assert sum(workers.values()) == prepared["max_workers"]
 
 
 def test_a_misspelt_knob_is_refused(config: dict[str, Any]) -> None:
