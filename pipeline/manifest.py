@@ -95,9 +95,9 @@ def _row(photo: Photo, written: Written | None, previews: Mapping[int, bytes]) -
         "width": photo.width,
         "height": photo.height,
         "grey": photo.grey,
-        "restored_name": restored[0] if restored else None,
-        "restored_bytes": len(restored[1]) if restored else None,
-        "restored_sha256": sha256(restored[1]) if restored else None,
+        "restored_name": restored.name if restored else None,
+        "restored_bytes": restored.bytes if restored else None,
+        "restored_sha256": restored.sha256 if restored else None,
         "faces": [_face_row(face, name, previews) for face, name in zip(photo.faces, names, strict=True)],
     }
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from operators.detect.align import resize_matrix
 from operators.detect.paste import paste
 from operators.images import ImageLimits, decode, encode_png, to_grey
-from pipeline.ledger import finite
+from pipeline.ledger import StoredObject, finite
 from pipeline.records import Face, Photo, Pixels
 
 Member = tuple[str, bytes]
@@ -37,11 +37,11 @@ class CommitContext:
 
 @dataclass(frozen=True)
 class Written:
-    """The members of one photo, in order; faces: member name per face; restored: the pasted-back photo."""
+    """The members of one photo, in order; faces: name of each face's member; restored: the pasted-back photo's."""
 
     members: list[Member]
     faces: tuple[str, ...] = ()
-    restored: Member | None = None
+    restored: StoredObject | None = None
 
 
 def restored_members(photo: Photo, context: CommitContext) -> Written:
@@ -57,14 +57,13 @@ def restored_members(photo: Photo, context: CommitContext) -> Written:
         (names.free(f"face{number:02d}.png"), encode_png(_image(face), grey=photo.grey))
         for number, face in enumerate(photo.faces)
     ]
-    restored = (names.free("restored.png"), _pasted(photo, context.limits)) if photo.faces else None
-    story = _json(_provenance(photo, [name for name, _ in faces], restored, context))
+    face_names = tuple(name for name, _ in faces)
+    pasted = [(names.free("restored.png"), _pasted(photo, context.limits))] if faces else []
+    restored = next((StoredObject(name, len(data), sha256(data)) for name, data in pasted), None)
+    provenance = (names.free("json"), _json(_provenance(photo, face_names, restored, context)))
 
-    members: list[Member] = []
-    if context.original or restored is None:
-        members.append((photo.image_name, photo.image))
-    members += [*photo.sidecars, *faces, *([restored] if restored else []), (names.free("json"), story)]
-    return Written(members, tuple(name for name, _ in faces), restored)
+    original = [(photo.image_name, photo.image)] if context.original or not pasted else []
+    return Written([*original, *photo.sidecars, *faces, *pasted, provenance], face_names, restored)
 
 
 def rejected_members(photo: Photo) -> list[Member]:
@@ -122,7 +121,9 @@ def _pasted(photo: Photo, limits: ImageLimits) -> bytes:
     return encode_png(pixels, grey=photo.grey, alpha=picture.alpha)
 
 
-def _provenance(photo: Photo, face_names: list[str], restored: Member | None, context: CommitContext) -> dict[str, Any]:
+def _provenance(
+    photo: Photo, face_names: Sequence[str], restored: StoredObject | None, context: CommitContext
+) -> dict[str, Any]:
     return {
         "format": "dr2e.photo/1",
         "key": photo.key,
@@ -136,7 +137,7 @@ def _provenance(photo: Photo, face_names: list[str], restored: Member | None, co
             "height": photo.height,
             "grey": photo.grey,
         },
-        "restored": restored and {"name": restored[0], "sha256": sha256(restored[1])},
+        "restored": restored and {"name": restored.name, "sha256": restored.sha256},
         "faces": [
             {
                 "name": name,

@@ -242,11 +242,11 @@ class Location:
         except Exception as error:
             where = _without_userinfo(f"{self.url}/{name}" if name else self.url)
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reason = " ".join(text.split())
+            reason = _without_userinfo(" ".join(text.split()))
             for secret in _secrets(self.options):
                 reason = reason.replace(secret, "***")
             # Not chained: a client's own traceback may show its arguments.
-            raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error)}") from None
+            raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error, self.is_local)}") from None
 
 
 def open_location(url: str | Path, options: StorageOptions | None = None) -> Location:
@@ -309,15 +309,15 @@ def _without_userinfo(url: str) -> str:
     return re.sub(r"://[^/@]*@", "://", url)
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, is_local: bool) -> str:
     if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
         return "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --storage-options"
     if type(error).__name__ in {"EndpointConnectionError", "ConnectTimeoutError"}:
         return "; check AWS_ENDPOINT_URL and the network"
-    if isinstance(error, PermissionError):
-        return "; check the credentials and their permissions"
-    if isinstance(error, OSError) and error.errno in {errno.EOPNOTSUPP, errno.EPERM}:
+    if is_local and isinstance(error, OSError) and error.errno in {errno.EOPNOTSUPP, errno.EPERM}:
         return "; a commit needs a file system with hard links, or an object store"
+    if isinstance(error, PermissionError):
+        return "; check the permissions" if is_local else "; check the credentials and their permissions"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "; free some space and run again, finished units stay"
     return ""
