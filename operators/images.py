@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from operators.colour import to_srgb
+
 IMAGE_EXTENSIONS: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
     | {".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx"}
@@ -111,7 +113,7 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Picture:
     Grey deeper than 8 bits is scaled so that white is the top of the smallest of 8, 10, 12, 14, 16,
     24 and 32 bits that holds its brightest pixel: scanners store 12 bits in 16, and reading those as
     16 gives a black picture. Floating point is taken as 0-1 if nothing exceeds 1, else likewise.
-    Colour of 16 bits per channel keeps its upper 8. CMYK is converted without a profile.
+    Colour of 16 bits per channel keeps its upper 8. Opaque colour with an embedded profile becomes sRGB.
     """
     limits = limits or ImageLimits()
     if not data:
@@ -138,9 +140,7 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Picture:
     return Picture(pixels, stored_grey or _equal_channels(pixels), alpha, mode)
 
 
-def encode_png(
-    pixels: NDArray[np.uint8], *, grey: bool = False, alpha: NDArray[np.uint8] | None = None
-) -> bytes:
+def encode_png(pixels: NDArray[np.uint8], *, grey: bool = False, alpha: NDArray[np.uint8] | None = None) -> bytes:
     """PNG bytes of `pixels` (H, W, 3) uint8, with `alpha` (H, W) uint8 if given, and no metadata.
 
     `grey` stores one channel, the BT.601 luma (which is the channel itself where all three agree).
@@ -204,7 +204,9 @@ def _to_rgb(image: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | 
         rgba = np.asarray(image.convert("RGBA"))
         alpha = np.ascontiguousarray(rgba[..., 3])
         return np.ascontiguousarray(rgba[..., :3]), None if (alpha == 255).all() else alpha
-    return np.array(image.convert("RGB")), None
+    if image.mode == "RGB" and _equal_channels(np.asarray(image)):
+        return np.array(image), None  # a profile would tint grey by a rounding here and there
+    return np.array(to_srgb(image).convert("RGB")), None
 
 
 def _is_deep(mode: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from operators.images import IMAGE_EXTENSIONS, ImageError, ImageLimits, decode, encode_png, to_grey
 
@@ -190,6 +190,34 @@ def test_cmyk_jpeg_is_not_inverted() -> None:
     assert np.abs(picture.pixels.astype(int) - scene()).mean() < 6
 
 
+def swapped_profile() -> bytes:
+    """The sRGB profile under another name and with its red and blue primaries exchanged."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"????"), (b"bXYZ", b"rXYZ"), (b"????", b"bXYZ")):
+        data = data.replace(old, new, 1)
+    return data.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_embedded_profile_is_honoured(format_: str) -> None:
+    """With a profile whose red is sRGB's blue, a picture comes out with those channels exchanged."""
+    picture = decode(encoded(Image.fromarray(scene()), format_, icc_profile=swapped_profile()))
+    assert np.abs(picture.pixels.astype(int) - scene()[..., ::-1]).max() <= 3
+
+
+def test_srgb_and_damaged_profiles_change_nothing() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for data in (srgb, srgb[:200], b"nonsense"):
+        assert np.array_equal(decode(encoded(Image.fromarray(scene()), "TIFF", icc_profile=data)).pixels, scene())
+
+
+def test_grey_stays_grey_under_a_colour_profile() -> None:
+    grey = to_grey(scene())
+    picture = decode(encoded(Image.fromarray(grey), "PNG", icc_profile=swapped_profile()))
+    assert picture.grey
+    assert np.array_equal(picture.pixels, grey)
+
+
 def test_first_of_several_frames() -> None:
     second = Image.fromarray(255 - scene())
     data = encoded(Image.fromarray(scene()), "WEBP", save_all=True, append_images=[second], lossless=True)
@@ -274,6 +302,23 @@ def test_byte_limit() -> None:
 def test_error_survives_the_way_between_processes() -> None:
     error = pickle.loads(pickle.dumps(ImageError("image.empty", "the file is empty")))
     assert (error.code, error.message) == ("image.empty", "the file is empty")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000"])
+def test_damage_raises_image_errors_and_nothing_else(format_: str) -> None:
+    whole = encoded(Image.fromarray(scene()), format_)
+    rng = np.random.default_rng(len(whole))
+    for _ in range(40):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 400), 4):  # headers, where it hurts
+            data[place] = rng.integers(256)
+        try:
+            picture = decode(bytes(data), ImageLimits(max_pixels=10**6))
+        except ImageError:
+            continue
+        assert picture.pixels.dtype == np.uint8
+        assert picture.pixels.shape[2:] == (3,)
 
 
 # --- writing -----------------------------------------------------------------------------------
