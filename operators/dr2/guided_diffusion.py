@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 

@@ -60,7 +60,8 @@ class Schedule:
     @cached_property
     def alpha_bar(self) -> Array:
         """prod_{j <= i} (1 - beta_j)."""
-        return np.cumprod(1.0 - self.betas)
+        alpha_bar: Array = np.cumprod(1.0 - self.betas)
+        return alpha_bar
 
     @cached_property
     def _alpha_bar_before(self) -> Array:

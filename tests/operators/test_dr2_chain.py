@@ -1,0 +1,122 @@
+"""What a chain promises: order, batch and neighbours do not matter; one trajectory serves every tau."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from operators.dr2.lowpass import low_pass, low_pass_matrix
+from operators.dr2.noise import FaceNoise
+from operators.dr2.prior import Prior, PriorSpec
+from operators.dr2.sampler import evaluations, sample, start_step
+from operators.dr2.schedule import Schedule
+
+SIZE = 32
+STEPS = Schedule.linear().respaced(100)
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    torch.manual_seed(3)
+    network = UNet2DModel(
+        sample_size=SIZE // 2, in_channels=12, out_channels=12, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=8, attention_head_dim=8, resnet_time_scale_shift="scale_shift",
+    )  # fmt: skip
+    spec = PriorSpec(SIZE, "v_prediction", patch=2, max_timestep=700)
+    return Prior(network, spec, Schedule.linear(), name="tiny", licence="", fingerprint="", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def faces() -> torch.Tensor:
+    return torch.tanh(torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5)))
+
+
+def noises(count: int) -> list[FaceNoise]:
+    return [FaceNoise(7, f"photo-{i}", i) for i in range(count)]
+
+
+def test_a_face_does_not_depend_on_its_batch(prior: Prior, faces: torch.Tensor) -> None:
+    chain = {"n": 4, "omega": 14, "taus": [6]}
+    together = sample(prior, STEPS, faces, noise=noises(4), **chain)[6]
+    order = [2, 0, 3, 1]
+    shuffled = sample(prior, STEPS, faces[order], noise=[noises(4)[i] for i in order], **chain)[6]
+    alone = torch.cat([sample(prior, STEPS, faces[i : i + 1], noise=[noises(4)[i]], **chain)[6] for i in range(4)])
+    torch.testing.assert_close(shuffled, together[order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
+
+
+def test_scales_can_be_mixed_in_a_batch(prior: Prior, faces: torch.Tensor) -> None:
+    mixed = sample(prior, STEPS, faces[:2], n=[2, 8], omega=12, taus=[4], noise=noises(2))[4]
+    for i, n in enumerate((2, 8)):
+        alone = sample(prior, STEPS, faces[i : i + 1], n=n, omega=12, taus=[4], noise=noises(2)[i : i + 1])[4]
+        torch.testing.assert_close(mixed[i : i + 1], alone, atol=1e-5, rtol=0)
+
+
+def test_one_trajectory_serves_every_tau(prior: Prior, faces: torch.Tensor) -> None:
+    every = sample(prior, STEPS, faces, n=4, omega=14, taus=[10, 6, 3], noise=noises(4))
+    for tau in (10, 6, 3):
+        single = sample(prior, STEPS, faces, n=4, omega=14, taus=[tau], noise=noises(4))[tau]
+        assert torch.equal(every[tau], single)
+
+
+def test_repeats_to_the_bit_and_follows_the_seed(prior: Prior, faces: torch.Tensor) -> None:
+    def run(seed: int) -> torch.Tensor:
+        noise = [FaceNoise(seed, "photo", 0)]
+        return sample(prior, STEPS, faces[:1], n=4, omega=12, taus=[5], noise=noise)[5]
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.allclose(run(1), run(2), atol=1e-2)
+
+
+def test_low_frequencies_follow_the_input(prior: Prior, faces: torch.Tensor) -> None:
+    """However bad the prior, low frequencies of x_hat at tau = 0 are those of y but for the last step's noise."""
+    smooth = low_pass(faces, low_pass_matrix(SIZE, 8))
+    for n in (2, 4):
+        result = sample(prior, STEPS, smooth, n=n, omega=10, taus=[0], noise=noises(4))[0]
+        matrix = low_pass_matrix(SIZE, n)
+        apart = (low_pass(result, matrix) - low_pass(smooth, matrix)).abs().mean()
+        assert apart < 0.25 * low_pass(smooth, matrix).abs().mean()
+
+
+def test_draws_are_addressed() -> None:
+    noise, shape = FaceNoise(0, "a", 0), (3, 8, 8)
+    first = noise.draw("reverse", 100, shape)
+    noise.draw("refine", 90, shape)
+    assert torch.equal(first, noise.draw("reverse", 100, shape))
+    others = [
+        noise.draw("refine", 100, shape),
+        noise.draw("reverse", 110, shape),
+        FaceNoise(1, "a", 0).draw("reverse", 100, shape),
+        FaceNoise(0, "b", 0).draw("reverse", 100, shape),
+        FaceNoise(0, "a", 1).draw("reverse", 100, shape),
+    ]
+    assert not any(torch.equal(first, other) for other in others)
+    many = noise.draw("start", 500, (3, 128, 128))
+    assert abs(float(many.mean())) < 0.02
+    assert abs(float(many.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize(("n", "margin"), [(1, 5), (2, 10), (4, 20), (8, 25), (16, 30)])
+def test_start_step_is_the_published_margin(n: int, margin: int) -> None:
+    assert start_step(n, 8, 100) == 8 + margin
+    assert start_step(n, 95, 100) == 99
+    assert start_step(n, 4, 50) == 4 + round(margin / 2)
+    assert evaluations(start_step(n, 8, 100), [8, 12]) == margin + 1
+
+
+@pytest.mark.parametrize("taus", [[], [15], [-1]])
+def test_impossible_chains_are_refused(prior: Prior, faces: torch.Tensor, taus: list[int]) -> None:
+    with pytest.raises(ValueError, match="tau"):
+        sample(prior, STEPS, faces[:1], n=4, omega=14, taus=taus, noise=noises(1))
+
+
+def test_a_timestep_the_prior_never_saw_is_refused(prior: Prior, faces: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="trained below timestep 700"):
+        sample(prior, STEPS, faces[:1], n=4, omega=80, taus=[60], noise=noises(1))
+
+
+def test_low_pass_needs_a_divisor() -> None:
+    with pytest.raises(ValueError, match="must divide"):
+        low_pass_matrix(128, 3)
