@@ -37,7 +37,7 @@ def small_unet(spec: PriorSpec, channels: tuple[int, ...]) -> UNet2DModel:
         up_block_types=tuple("AttnUpBlock2D" if i == levels - 1 - attention else "UpBlock2D" for i in range(levels)),
         block_out_channels=channels,
         layers_per_block=1,
-        attention_head_dim=32,
+        attention_head_dim=min(32, *channels),
         norm_num_groups=16,
         attn_norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect.align import align
-from operators.images import IMAGE_EXTENSIONS, ImageLimits, decode
-from pipeline.shards import read_samples, resolve_inputs
+from operators.images import ImageLimits, decode
+from pipeline.inputs import resolve_inputs
+from pipeline.shards import read_samples
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,12 @@ def load_labelled(urls: Iterable[str], options: Mapping[str, Any] | None = None)
     limits = ImageLimits()
     for shard in resolve_inputs(list(urls), dict(options or {})):
         for sample in read_samples(shard.url, dict(options or {})):
-            image, label = None, {}
-            for name, data in sample.members:
-                extension = "." + name.rsplit(".", 1)[-1].lower()
-                if extension in IMAGE_EXTENSIONS:
-                    image = data
-                elif extension == ".json":
-                    label = json.loads(data)
-            if image is None:
-                continue
+            sidecars = [data for name, data in sample.members if name.lower().endswith(".json")]
+            label = json.loads(sidecars[0]) if sidecars else {}
             landmarks = label.get("landmarks5")
             yield LabelledPhoto(
                 key=sample.key,
-                pixels=decode(image, limits).pixels,
+                pixels=decode(sample.image[1], limits).pixels,
                 landmarks=None if landmarks is None else np.asarray(landmarks, np.float32),
                 box=None if label.get("box") is None else tuple(label["box"]),
             )
