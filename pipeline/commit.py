@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.ledger import COUNTS, MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject, commit_name
+from pipeline.ledger import COUNTS, MANIFEST, REJECTS, SHARDS, CommitRecord, LedgerError, StoredObject, commit_name
 from pipeline.manifest import write_manifest
 from pipeline.members import CommitContext, Member, Written, rejected_members, restored_members
 from pipeline.records import Photo
@@ -187,19 +187,16 @@ def _record(
 
 def _publish(output: Location, record: CommitRecord) -> Receipt:
     """Create the commit record, or accept the one that is there."""
+    failure: Exception | None = None
     try:
         if output.put_if_absent(commit_name(record.unit), record.to_json()):
             return Receipt(record, won=True)
-    except StorageError:
-        # The record may be stored all the same, now or when a delayed request arrives: our objects stay.
-        with suppress(StorageError):
-            there = _read_record(output, record.unit)
-            if there is not None and there.attempt == record.attempt:
-                return Receipt(there, won=True)
-        raise
+    except StorageError as error:
+        failure = error
     there = _read_record(output, record.unit)
     if there is None:
-        raise CommitError(f"{commit_name(record.unit)} was there and is gone; does something delete from the output?")
+        # After a failure a delayed request may still create our record: our objects stay.
+        raise failure or CommitError(f"{commit_name(record.unit)} was refused as existing, and does not exist")
     if there.attempt == record.attempt:
         return Receipt(there, won=True)
     _discard(output, record.objects)
@@ -208,7 +205,10 @@ def _publish(output: Location, record: CommitRecord) -> Receipt:
 
 def _read_record(output: Location, unit: str) -> CommitRecord | None:
     data = output.read_or_none(commit_name(unit))
-    return None if data is None else CommitRecord.from_json(data, commit_name(unit))
+    try:
+        return None if data is None else CommitRecord.from_json(data, commit_name(unit))
+    except LedgerError as error:
+        raise CommitError(f"{error}; delete it to do the unit again") from None
 
 
 def _discard(output: Location, objects: Sequence[StoredObject]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.inputs import ShardRef
-from pipeline.units import ShardChanged, Unit, parse_unit_id, shard_id
+from pipeline.ledger import CommitRecord
+from pipeline.units import ShardChanged, Unit, parse_unit_id, shard_id, unit_id
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,24 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
             pending.append(ShardTask(ref, frozenset(finished), parts))
     committed_units = sum(len(done_of[shard_id(ref.relative)]) for ref in shards)
     return Plan(tuple(pending), tuple(done), committed_units)
+
+
+def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord]) -> None:
+    """Raises ShardChanged when a half-done shard is not what its committed units came from.
+
+    Photos of the old content and the new would mix, some twice, some never. `record_of`: `Output.record`;
+    it is asked once per half-done shard, and there are few of those.
+    """
+    for task in plan.pending:
+        if task.parts is None:
+            continue
+        record = record_of(unit_id(task.shard.relative, min(task.done), task.parts))
+        same_etag = task.shard.etag == record.shard_etag or not _both_of_content(task.shard, record)
+        if task.shard.size != record.shard_bytes or not same_etag:
+            raise ShardChanged(f"{task.shard.url} changed since part of it was committed; use a new output")
+
+
+def _both_of_content(shard: ShardRef, record: CommitRecord) -> bool:
+    """Whether the fingerprints can be compared. A local one is size and time, and a copy has another time."""
+    local = shard.etag.startswith(f"{shard.size}-") or record.shard_etag.startswith(f"{record.shard_bytes}-")
+    return not local

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,28 @@ def test_local_and_s3_outputs_are_the_same_bytes(
     with remote.local(shard.name) as path:
         assert pq.read_metadata(path).num_rows == 4
     assert json.loads(remote.read(f"commits/{two.unit}.json"))["format"] == "dr2e.commit/1"
+
+
+def test_a_failed_creation_beside_a_winner_is_a_loss(
+    tmp_path: Path, make_unit: MakeUnit, context: CommitContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with S3's 409: the request fails for good, and the record that is there is another attempt's."""
+    place = open_location(tmp_path)
+    create = Location.put_if_absent
+
+    def beaten(self: Location, name: str, body: bytes) -> bool:
+        record = CommitRecord.from_json(body, name)
+        create(self, name, replace(record, attempt="ffffffff", objects=()).to_json())
+        raise StorageError("conflict")
+
+    monkeypatch.setattr(Location, "put_if_absent", beaten)
+    receipt = commit_unit(place, make_unit(), context)
+    assert not receipt.won and receipt.record.attempt == "ffffffff"
+    assert len(place.entries()) == 1, "the objects of the beaten attempt are gone"
+
+
+def test_a_record_that_is_no_record_stops_the_unit(tmp_path: Path, make_unit: MakeUnit, context: CommitContext) -> None:
+    photos = make_unit()
+    open_location(tmp_path).put(f"commits/{photos[0].unit}.json", b"scribble")
+    with pytest.raises(CommitError, match="delete it"):
+        commit_unit(open_location(tmp_path), photos, context)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pipeline.inputs import ShardRef
-from pipeline.plan import ShardTask, make_plan
+from pipeline.ledger import CommitRecord
+from pipeline.plan import ShardTask, make_plan, require_unchanged
 from pipeline.shards import index_shard, write_shard
 from pipeline.units import ShardChanged, Unit, cut, parse_unit_id, read_unit, shard_id, unit_id
 
@@ -117,3 +119,25 @@ def test_commits_of_two_unit_sizes_are_refused() -> None:
     shard = ShardRef("/x/a.tar", "a.tar", 1, "")
     with pytest.raises(ShardChanged, match="as 2 and as 3"):
         make_plan([shard], [unit_id("a.tar", 0, 2), unit_id("a.tar", 0, 3)])
+
+
+@pytest.mark.parametrize(
+    ("size", "etag", "committed_etag", "changed"),
+    [
+        (9, "abc", "abc", False),
+        (9, "abd", "abc", True),
+        (8, "abc", "abc", True),
+        (9, "9-1700000000", "9-1600000000", False),  # local files: a copy has another time
+        (9, "abc", "9-1600000000", False),  # begun on a disk, continued on S3
+        (8, "8-1700000000", "9-1600000000", True),
+    ],
+)
+def test_a_half_done_shard_must_not_change(size: int, etag: str, committed_etag: str, changed: bool) -> None:
+    def record_of(unit: str) -> CommitRecord:
+        assert unit == unit_id("a.tar", 1, 3)
+        return CommitRecord(unit, "", "a.tar", 9, committed_etag, 1, 3, (), {}, {}, {}, {}, "", "")
+
+    shard, fresh = ShardRef("/x/a.tar", "a.tar", size, etag), ShardRef("/x/b.tar", "b.tar", 1, "")
+    plan = make_plan([shard, fresh], [unit_id("a.tar", 1, 3)])
+    with pytest.raises(ShardChanged, match="new output") if changed else nullcontext():
+        require_unchanged(plan, record_of)
