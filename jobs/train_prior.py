@@ -95,15 +95,27 @@ def command(
     """
     spec = PriorSpec(size, prediction="v_prediction", patch=patch, max_timestep=max_timestep)
     widths = tuple(int(width) for width in channels.split(","))
-    photos = (photo for photo in load_labelled(data, storage_options) if not held_out(photo.key))
-    keys, faces = aligned_faces(photos, round(size * _SUPERSAMPLING))
-    click.echo(f"{len(keys)} faces to train on, the held-out tenth left out")
+    keys, faces = aligned_faces(load_labelled(data, storage_options), round(size * _SUPERSAMPLING))
+    unseen = np.array([held_out(key) for key in keys])
+    click.echo(f"{(~unseen).sum()} faces to train on, {unseen.sum()} held out")
     torch.manual_seed(plan.seed)
     network = small_unet(spec, widths)
     schedule = Schedule.linear()
-    loss = DenoisingLoss(faces, spec, schedule, batch, plan.device)
+    loss = DenoisingLoss(faces[~unseen], spec, schedule, batch, plan.device)
     result = train(network.to(memory_format=torch.channels_last), loss, plan, click.echo)
     network.load_state_dict(result.ema_state)
     path = Path(plan.out) / "prior.safetensors"
     save_prior(path, network, spec, schedule, name="dr2e-prior", licence="Apache-2.0")
     click.echo(f"{path} after {result.step} steps{'' if result.finished else ' (unfinished: run again to go on)'}")
+    if unseen.any():
+        unseen_loss = DenoisingLoss(faces[unseen], spec, schedule, batch, plan.device)
+        click.echo(
+            f"v error: {error(network, loss):.4f} on faces seen, {error(network, unseen_loss):.4f} on held-out ones"
+        )
+
+
+@torch.inference_mode()
+def error(network: UNet2DModel, loss: DenoisingLoss, batches: int = 16) -> float:
+    """Mean squared v error over seeded batches: on seen and on held-out faces alike, unless faces were memorised."""
+    network.eval()
+    return float(np.mean([loss(network, 0, np.random.default_rng(i))[1]["v_error"] for i in range(batches)]))
