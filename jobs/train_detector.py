@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import click
 import numpy as np
@@ -13,27 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from jobs.training.ageing import age
-from jobs.training.faces import held_out, load_labelled
+from jobs.training.close_ups import close_up
+from jobs.training.faces import LabelledPhoto, held_out, load_labelled
 from jobs.training.measure_detector import measure
 from jobs.training.options import data_option, training_options
 from jobs.training.scenes import Portrait, compose, prepare
 from operators.detect.builtin import BuiltinDetector, to_network
+from operators.detect.landmarks import LandmarkNetwork, landmark_loss
 from operators.detect.loss import detection_loss
 from operators.detect.network import FaceNetwork
 from operators.detect.targets import Labels, Targets, assign
 from operators.training.loop import TrainingPlan, train
-from operators.training.weights import load_weights, save_weights
+from operators.training.weights import save_weights
 
 SMALLEST_DETAIL = 10.0
 """A face is never aged beyond what its own size in pixels allows; a scene without one is aged as if it had this."""
 
 GRADIENT_CLIP = 5.0
-"""The loss is a sum over positives and its gradients are larger than a mean squared error's."""
+"""The losses are sums over positives and cells; their gradients are larger than a mean squared error's."""
 
 
 @dataclass(frozen=True)
-class DetectorTask:
-    """What the training loop minimises: the detection loss over freshly composed, aged scenes.
+class ScanTask:
+    """What training the scanning network minimises: the detection loss over freshly composed, aged scenes.
 
     portraits: what scenes are made of; batch scenes of side x side pixels (a multiple of 32) per step.
     """
@@ -63,58 +64,82 @@ def _detail(labels: Labels) -> float:
     return max(SMALLEST_DETAIL, float(np.sqrt(sides.prod(axis=1)).min())) if len(sides) else SMALLEST_DETAIL
 
 
+@dataclass(frozen=True)
+class LandmarkTask:
+    """What training the landmark network minimises: the landmark loss over `batch` fresh close-ups per step."""
+
+    portraits: Sequence[Portrait]
+    batch: int
+    device: str
+
+    def loss(self, model: nn.Module, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The `LossFunction` of the training loop."""
+        drawn = [close_up(self.portraits, rng) for _ in range(self.batch)]
+        wanted = torch.from_numpy(np.stack([points for _, points in drawn])).to(self.device)
+        return landmark_loss(model(to_network(np.stack([pixels for pixels, _ in drawn]), self.device)), wanted)
+
+
+def split(photos: Iterable[LabelledPhoto]) -> tuple[list[Portrait], list[LabelledPhoto]]:
+    """What to train on, prepared as it is read so that full photos do not pile up, and the held-out photos."""
+    tests: list[LabelledPhoto] = []
+
+    def kept() -> Iterator[LabelledPhoto]:
+        for photo in photos:
+            if held_out(photo.key):
+                tests.append(photo)
+            else:
+                yield photo
+
+    return prepare(kept()), tests
+
+
 @click.command("detector")
 @data_option
 @training_options(steps=2400, lr=2e-3, batch=12)
 @click.option("--side", default=256, show_default=True, help="Side of a scene in pixels, a multiple of 32.")
-@click.option("--start-from", type=click.Path(path_type=Path), help="Weights to start from instead of random ones.")
+@click.option("--landmark-steps", default=2400, show_default=True, help="Steps of the landmark network.")
+@click.option("--landmark-batch", default=32, show_default=True, help="Close-ups per step of the landmark network.")
 def command(
     data: tuple[str, ...],
     storage_options: dict[str, str],
     plan: TrainingPlan,
     batch: int,
     side: int,
-    start_from: Path | None,
+    landmark_steps: int,
+    landmark_batch: int,
 ) -> None:
     """Train the face detector on labelled shards and write OUT/detector.safetensors and its figures.
 
-    Stop it whenever you like: the same command resumes from OUT/checkpoint.pt.
+    Two networks, one after the other: one that scans a photo for faces, one that places the landmarks of a face.
+    --minutes limits each. Stop whenever you like: the same command resumes from the checkpoints in OUT.
     """
     if side % 32:
         raise click.BadParameter(f"{side} is not a multiple of 32", param_hint="--side")
-    photos = list(load_labelled(data, storage_options))
-    task = DetectorTask(prepare(photo for photo in photos if not held_out(photo.key)), batch, side, plan.device)
-    tests = [photo for photo in photos if held_out(photo.key)]
-    click.echo(f"{len(task.portraits)} faces to train on, {len(tests)} photos held out")
+    portraits, tests = split(load_labelled(data, storage_options))
+    click.echo(f"{len(portraits)} faces to train on, {len(tests)} photos held out")
     torch.manual_seed(plan.seed)
-    network = FaceNetwork()
-    if start_from is not None:
-        network.load_state_dict(load_weights(start_from, "detector")[0])
-    result = train(
-        network.to(memory_format=torch.channels_last), task.loss, replace(plan, clip=GRADIENT_CLIP), click.echo
-    )
+    networks = {"scan": FaceNetwork(), "landmarks": LandmarkNetwork()}
+    losses = {
+        "scan": ScanTask(portraits, batch, side, plan.device).loss,
+        "landmarks": LandmarkTask(portraits, landmark_batch, plan.device).loss,
+    }
+    steps = {"scan": plan.steps, "landmarks": landmark_steps}
+    state, done = {}, {}
+    for part, network in networks.items():
+        click.echo(f"training the {part} network")
+        its_plan = replace(plan, out=plan.out / part, steps=steps[part], clip=GRADIENT_CLIP)
+        result = train(network.to(memory_format=torch.channels_last), losses[part], its_plan, click.echo)
+        state.update({f"{part}.{name}": value for name, value in result.ema_state.items()})
+        done[part] = result.step
     path = plan.out / "detector.safetensors"
-    save_weights(
-        path,
-        result.ema_state,
-        {
-            "kind": "detector",
-            "name": "dr2e-detector",
-            "licence": "Apache-2.0",
-            "network": network.config.to_json(),
-            "training": {
-                "steps": result.step,
-                "batch": batch,
-                "side": side,
-                "lr": plan.lr,
-                "seed": plan.seed,
-                "ema_half_life": plan.ema,
-                "faces": len(task.portraits),
-            },
-        },
-    )
+    training = {
+        "steps": done, "batch": {"scan": batch, "landmarks": landmark_batch}, "side": side, "lr": plan.lr,
+        "seed": plan.seed, "ema_half_life": plan.ema, "faces": len(portraits),
+    }  # fmt: skip
+    description = {"kind": "detector", "name": "dr2e-detector", "licence": "Apache-2.0"}
+    save_weights(path, state, {**description, "network": FaceNetwork().config.to_json(), "training": training})
     figures = measure(BuiltinDetector.load(str(path), plan.device), tests, plan.seed)
     (plan.out / "detector.figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     for name, value in figures.items():
         click.echo(f"{name:24s} {value:.4f}")
-    click.echo(f"{path} after {result.step} steps{'' if result.finished else ' (unfinished: run again to go on)'}")
+    click.echo(f"{path} after {done} of {steps} steps")

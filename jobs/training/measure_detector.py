@@ -36,7 +36,7 @@ def measure(detector: Detector, photos: Sequence[LabelledPhoto], seed: int) -> d
             faces = detector.detect([pixels])[0]
             detections += len(faces)
             face = _matching(faces, photo.box)
-            if face is not None:
+            if face is not None and photo.landmarks is not None:
                 found += 1
                 errors.append(landmark_error(face.landmarks, photo.landmarks))
         figures[f"recall_{name}"] = found / max(1, len(labelled))

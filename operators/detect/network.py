@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,14 @@ class NetworkConfig:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> NetworkConfig:
         """The inverse of `to_json`; TypeError when a field is not one of ours."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**plain)
 
 
-def _convolution(into: int, out: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def convolution(into: int, out: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """A convolution that keeps the resolution but for its stride, and batch normalisation."""
     return nn.Sequential(nn.Conv2d(into, out, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(out))
 
 
@@ -55,8 +59,8 @@ class SeparableBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.depthwise = _convolution(channels, channels, 3, groups=channels)
-        self.pointwise = _convolution(channels, channels, 1)
+        self.depthwise = convolution(channels, channels, 3, groups=channels)
+        self.pointwise = convolution(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.pointwise(F.relu(self.depthwise(x))))
@@ -66,7 +70,7 @@ class Stage(nn.Sequential):
     """Halves the resolution, then `blocks` residual blocks."""
 
     def __init__(self, into: int, out: int, blocks: int) -> None:
-        super().__init__(_convolution(into, out, 3, stride=2), nn.ReLU(), *(SeparableBlock(out) for _ in range(blocks)))
+        super().__init__(convolution(into, out, 3, stride=2), nn.ReLU(), *(SeparableBlock(out) for _ in range(blocks)))
 
 
 class FaceNetwork(nn.Module):
@@ -78,18 +82,19 @@ class FaceNetwork(nn.Module):
         super().__init__()
         self.config = config or NetworkConfig()
         widths, blocks, neck = self.config.widths, self.config.blocks, self.config.neck
-        self.stem = nn.Sequential(_convolution(3, widths[0], 3, stride=2), nn.ReLU())
+        self.stem = nn.Sequential(convolution(3, widths[0], 3, stride=2), nn.ReLU())
         self.stages = nn.ModuleList(
             Stage(into, out, count) for into, out, count in zip(widths, widths[1:], blocks, strict=False)
         )
-        self.lateral = nn.ModuleList(_convolution(width, neck, 1) for width in widths[2:])
+        self.lateral = nn.ModuleList(convolution(width, neck, 1) for width in widths[2:])
         self.smooth = nn.ModuleList(SeparableBlock(neck) for _ in STRIDES)
         self.head = nn.Sequential(*(SeparableBlock(neck) for _ in range(self.config.head_blocks)))
         self.out = nn.Conv2d(neck, CHANNELS_OUT, 1)
         nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)
         # A face is rare: start at a probability of 1 % so that the first steps are not all background.
-        self.out.bias.data[0] = -4.6
+        bias = torch.zeros(CHANNELS_OUT)
+        bias[0] = -4.6
+        self.out.bias = nn.Parameter(bias)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.stem(images)
@@ -103,7 +108,10 @@ class FaceNetwork(nn.Module):
         return [self.out(self.head(feature)) for feature in (fine, middle)]
 
 
-def folded(network: FaceNetwork) -> FaceNetwork:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def folded(network: Network) -> Network:
     """A copy for inference: evaluation mode, every batch normalisation folded into the convolution before it."""
     network = copy.deepcopy(network).eval()
     for module in network.modules():
