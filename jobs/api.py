@@ -1,0 +1,13 @@
+"""The jobs for Python code.
+
+from jobs.api import plan, restore, status
+
+summary = restore({"input": "shards/", "output": "out"})
+print(summary.report, summary.status.counts)
+"""
+
+from jobs.plan import Estimate, plan
+from jobs.restore import Summary, restore
+from jobs.status import status
+
+__all__ = ["Estimate", "Summary", "plan", "restore", "status"]

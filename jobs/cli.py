@@ -1,0 +1,101 @@
+"""The command line: lists the commands, and turns errors into one line and an exit code.
+
+Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete with quarantined photos, 128 + n signal n.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import click
+
+FAILED, USAGE, QUARANTINED, SIGNALLED = 1, 2, 3, 128
+
+_COMMANDS = {
+    "demo": "Restore a small degraded collection and show what came out.",
+    "plan": "Say what a run would do and cost, without doing it.",
+    "restore": "Restore the faces of photographs; run it again to resume.",
+    "status": "Count what an output holds.",
+    "verify": "Read an output back and check every byte of it.",
+    "report": "Write the page that shows an output to a person.",
+    "pack": "Pack images into shards.",
+    "unpack": "Unpack restored photos from shards.",
+    "train": "Train a built-in model on your own shards.",
+    "fit-niqe": "Fit the pristine model that NIQE compares with.",
+}
+
+# Errors that name what the user can change. Modules that were never imported cannot have raised.
+_USAGE_ERRORS = {
+    "pipeline.config": ("ConfigError",),
+    "pipeline.models": ("ModelError",),
+    "pipeline.inputs": ("InputError",),
+    "pipeline.run": ("RunMismatch",),
+    "pipeline.units": ("ShardChanged",),
+    "pipeline.storage": ("StorageError",),
+    "pipeline.ledger": ("LedgerError",),
+    "pipeline.session": ("ClusterError",),
+    "operators.training.weights": ("WeightsError",),
+}
+_FAILURES = {"pipeline.rounds": ("RunFailed",)}
+
+
+class Commands(click.Group):
+    """Imports a command only when it is called: some need torch, which takes seconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"jobs.{cmd_name.replace('-', '_')}").command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("dr2e"), prog_name="dr2e")
+def command() -> None:
+    """Restore faces in bulk: DR2E over WebDataset shards on Ray.
+
+    \b
+    Start with:   dr2e restore --input photo.jpg --output out
+    """
+
+
+def main() -> None:
+    """The console script ``dr2e``."""
+    try:
+        sys.exit(command(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = f"; see '{context.command_path} --help'" if context else ""
+        click.echo(f"dr2e: {' '.join(error.format_message().split()).rstrip('.')}{hint}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(SIGNALLED + 2)
+    except Exception as error:
+        if isinstance(error, _loaded(_USAGE_ERRORS)):
+            code = USAGE
+        elif isinstance(error, _loaded(_FAILURES)):
+            code = FAILED
+        else:
+            raise
+        click.echo(f"dr2e: {' '.join(str(error).split())}", err=True)
+        sys.exit(code)
+
+
+def _loaded(errors: Mapping[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    """The classes in ``errors`` whose modules have been imported."""
+    return tuple(
+        getattr(sys.modules[module], name)
+        for module, names in errors.items()
+        if module in sys.modules
+        for name in names
+    )

@@ -1,0 +1,89 @@
+"""Options that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.config import Config, ConfigError, load
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_SHORTCUTS = {
+    "output": "output",
+    "select": "restore.select",
+    "n": "restore.n",
+    "tau": "restore.tau",
+    "seed": "seed",
+    "prior": "restore.prior",
+    "enhancer": "enhance.enhancer",
+    "detector": "detect.detector",
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+storage_options = click.option(
+    "--storage-options",
+    metavar="JSON",
+    help="Options of the object store as JSON, or @FILE; else the environment's AWS_* variables hold.",
+)
+
+
+def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that describe a run; `config_from` makes a Config of them."""
+    options: tuple[Decorator, ...] = (
+        click.option("--input", "inputs", multiple=True, metavar="URL", help="Shards or images; may be repeated."),
+        click.option("--output", metavar="URL", help="Folder or bucket prefix for everything that is written."),
+        click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or TOML file of settings."),
+        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Such as unit.max_samples=64."),
+        click.option("--select", type=click.Choice(["niqe", "fixed"]), help="Choose (N, tau) per face, or fix it."),
+        click.option("--n", type=int, help="Fix N, the factor of the low-pass filter: larger removes more."),
+        click.option("--tau", type=int, help="Fix tau, the output timestep of 1000: larger removes more."),
+        click.option("--seed", type=int, help="Seed of the noise; the same seed gives the same bytes."),
+        click.option("--prior", metavar="MODEL", help="'builtin', a weight file, a diffusers folder or hub name."),
+        click.option("--enhancer", metavar="MODEL", help="'builtin', 'none' or a weight file."),
+        click.option("--detector", metavar="MODEL", help="'builtin', a weight file or retinaface:FOLDER."),
+        storage_options,
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def config_from(
+    inputs: tuple[str, ...],
+    file: Path | None,
+    assignments: tuple[str, ...],
+    storage_options: str | None,
+    **shortcuts: Any,
+) -> Config:
+    """The configuration that the options of `run_options` describe. Raises ConfigError."""
+    overrides = {_SHORTCUTS[name]: value for name, value in shortcuts.items()}
+    if inputs:
+        overrides["input"] = list(inputs)
+    if storage_options:
+        overrides["storage.input"] = overrides["storage.output"] = parse_storage(storage_options)
+    return load(file, assignments, overrides)
+
+
+def parse_storage(text: str | None) -> dict[str, Any]:
+    """Storage options from JSON or @FILE. Raises ConfigError, which never shows their content."""
+    if not text:
+        return {}
+    source = text
+    if text.startswith("@"):
+        try:
+            source = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--storage-options {text}: {error.strerror}") from None
+    try:
+        options = json.loads(source)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise ConfigError('--storage-options: give a JSON object, such as \'{"endpoint_url": "http://..."}\'')
+    return options

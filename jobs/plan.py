@@ -1,0 +1,137 @@
+"""``dr2e plan``: what a run would do and cost, without doing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.options import as_json, config_from, run_options
+from pipeline.config import Config
+from pipeline.driver import prepare
+from pipeline.output import Status
+from pipeline.plan import ShardTask
+from pipeline.progress import clock
+from pipeline.shards import index_shard
+
+SAMPLED_SHARDS = 4
+"""Local shards whose headers are read to count photos; beyond them the count is projected by bytes."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of a run.
+
+    shards, shards_done, units_done: of the input. bytes_left: of shards not complete yet, less their share of
+    committed units. photos_left, faces_left, evaluations_left, seconds_left: projections; None where nothing is
+    known to project from. basis: what they are projected from. models: role to name, licence, source, sha256.
+    """
+
+    output: str
+    shards: int
+    shards_done: int
+    units_done: int
+    bytes_left: int
+    photos_left: int | None
+    faces_left: int | None
+    evaluations_left: int | None
+    seconds_left: float | None
+    basis: str
+    models: dict[str, dict[str, str]]
+
+    @property
+    def complete(self) -> bool:
+        return self.shards == self.shards_done
+
+
+def plan(config: Config) -> Estimate:
+    """What ``dr2e restore`` with this configuration has left to do. Opens listings, commit records and the headers
+    of a few local shards. Raises what `pipeline.driver.prepare` raises."""
+    prepared = prepare(config)
+    pending = prepared.plan.pending
+    status = prepared.run.output.status()
+    bytes_left = sum(bytes_of(task) for task in pending)
+    photos, basis = _photos(pending, bytes_left, status)
+    done = status.counts["photos"]
+
+    def projected(amount: float) -> float | None:
+        return None if photos is None or not done else photos * amount / done
+
+    faces, evaluations = projected(status.counts["faces"]), projected(status.counts["evaluations"])
+    return Estimate(
+        output=prepared.run.output.location.url,
+        shards=len(prepared.shards),
+        shards_done=len(prepared.plan.done),
+        units_done=prepared.plan.committed_units,
+        bytes_left=round(bytes_left),
+        photos_left=photos,
+        faces_left=None if faces is None else round(faces),
+        evaluations_left=None if evaluations is None else round(evaluations),
+        seconds_left=projected(max(status.seconds.values(), default=0.0)),
+        basis=basis,
+        models=prepared.run.models.to_json(),
+    )
+
+
+def bytes_of(task: ShardTask) -> float:
+    """The input a task has left, its units taken as equally large."""
+    return task.shard.size * (1 - len(task.done) / (task.parts or 1))
+
+
+def _photos(pending: Sequence[ShardTask], bytes_left: float, status: Status) -> tuple[int | None, str]:
+    if not pending:
+        return 0, "nothing is left"
+    local = [task for task in pending if "://" not in task.shard.url][:SAMPLED_SHARDS]
+    sampled = sum(task.shard.size for task in local)
+    if sampled:
+        counted = sum(len(index_shard(Path(task.shard.url)).samples) for task in local)
+        photos = round(counted * bytes_left / sampled)
+        basis = f"{counted} photos counted in {len(local)} of {len(pending)} shards"
+    else:
+        photos, basis = None, "photos are counted as they are read from remote shards"
+    if status.counts["photos"]:
+        basis += f", rates of the {status.counts['photos']} photos restored so far"
+    else:
+        basis += ", no rates yet: restore a few units first to know the time"
+    return photos, basis
+
+
+@click.command("plan")
+@run_options
+@as_json
+def command(as_json: bool, **options: Any) -> None:
+    """Say what a run would do and cost, without doing it.
+
+    Takes the options of `dr2e restore`. Rates come from what the output already holds.
+
+    \b
+    dr2e plan --input 's3://archive/{000..999}.tar' --output s3://archive/restored
+    """
+    estimate = plan(config_from(**options))
+    if as_json:
+        click.echo(json.dumps({**asdict(estimate), "complete": estimate.complete}, indent=1))
+        return
+    click.echo(f"output       {estimate.output}")
+    click.echo(f"shards       {estimate.shards}, of which {estimate.shards_done} are done")
+    click.echo(f"left         {estimate.bytes_left / 1e6:,.1f} MB{_count(estimate.photos_left, 'photos')}")
+    click.echo(f"             {_costs(estimate)}")
+    click.echo(f"             ({estimate.basis})")
+    for role, model in estimate.models.items():
+        click.echo(f"{role:<12} {model['name']}  {model['sha256'][:12] or 'no weights'}  licence: {model['licence']}")
+
+
+def _costs(estimate: Estimate) -> str:
+    if estimate.evaluations_left is None or estimate.seconds_left is None:
+        return "network evaluations and time are not known yet"
+    return (
+        f"about {estimate.faces_left:,} faces, {estimate.evaluations_left:,} network evaluations, "
+        f"{clock(estimate.seconds_left)} of work for the slowest stage"
+    )
+
+
+def _count(number: int | None, what: str) -> str:
+    return "" if number is None else f", about {number:,} {what}"

@@ -1,0 +1,139 @@
+"""``dr2e restore``: restore the faces of photographs, or go on with it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TextIO
+
+import click
+
+from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.images import image_config, names_images, unpack_restored
+from jobs.options import as_json, config_from, run_options
+from jobs.status import table
+from pipeline.config import Config, build
+from pipeline.driver import execute, prepare
+from pipeline.ledger import REPORT
+from pipeline.output import Status
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. report: URL of its page; photos: folder of restored files when the input was images;
+    was_complete: nothing was left to do; status: what the output holds."""
+
+    output: str
+    report: str
+    photos: str | None
+    was_complete: bool
+    status: Status
+
+    @property
+    def quarantined(self) -> int:
+        """Photos that were rejected, each with a reason."""
+        return self.status.counts["rejected"]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "status": self.status.to_dict()}
+
+
+def restore(
+    config: Config | Mapping[str, Any], *, address: str | None = None, progress: TextIO | None = None
+) -> Summary:
+    """Restore what ``config`` names and has not been restored yet; returns when all is done.
+
+    config: a Config or nested settings, as in a configuration file. address: of a Ray cluster; without one Ray
+    starts on this machine, unless the caller is connected already. progress: where progress goes (stderr).
+
+    Raises ConfigError, ModelError, InputError, RunMismatch, ShardChanged or StorageError before Ray starts,
+    ClusterError when it cannot, RunFailed when units stay undone.
+    """
+    config = config if isinstance(config, Config) else build(config)
+    images = names_images(config)
+    prepared = prepare(image_config(config) if images else config)
+    output, was_complete = prepared.run.output, prepared.plan.complete
+    execute(prepared, address, progress)
+    photos = unpack_restored(output) if images else None
+    if was_complete and output.location.exists(REPORT):
+        report = f"{output.location.url}/{REPORT}"
+    else:
+        from pipeline.report import write_report
+
+        report = write_report(output)
+    return Summary(output.location.url, report, photos, was_complete, output.status())
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into Interrupted, so that Ray is shut down on the way out."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command("restore")
+@run_options
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@as_json
+@click.pass_context
+def command(context: click.Context, /, address: str | None, as_json: bool, **options: Any) -> None:
+    """Restore the faces of photographs.
+
+    Reads images or WebDataset shards, finds the faces, removes their degradation by DR2, sharpens them and puts them
+    back. Everything is written below --output. Run the same command again to resume: what is committed is not done
+    again, and a finished run says so.
+
+    \b
+    One photograph; the result is out/restored/photo.png:
+      dr2e restore --input photo.jpg --output out
+    A folder of shards, or of images:
+      dr2e restore --input shards/ --output out
+    A bucket, on a Ray cluster, with settings from a file:
+      dr2e restore --input 's3://archive/{000..999}.tar' --output s3://archive/restored \\
+          --config run.yaml --address auto
+    A fixed strength instead of a choice per face:
+      dr2e restore --input shards/ --output out --n 4 --tau 280
+
+    Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete with quarantined photos, 128+n signal n.
+    """
+    try:
+        with interruptible():
+            summary = restore(config_from(**options), address=address)
+    except Interrupted as error:
+        click.echo("dr2e: interrupted; the same command continues from what is committed", err=True)
+        context.exit(SIGNALLED + error.number)
+    if as_json:
+        click.echo(json.dumps(summary.to_dict(), indent=1))
+    else:
+        click.echo(describe(summary))
+    context.exit(QUARANTINED if summary.quarantined else 0)
+
+
+def describe(summary: Summary) -> str:
+    """The summary for a person."""
+    lines = ["nothing was left to do: this run is complete"] if summary.was_complete else []
+    lines += [table(summary.status), f"output       {summary.output}"]
+    if summary.photos:
+        lines.append(f"photos       {summary.photos}")
+    lines.append(f"report       {summary.report}")
+    return "\n".join(lines)

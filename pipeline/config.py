@@ -1,0 +1,250 @@
+"""The configuration: one typed model that files, command-line flags and code share."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+Count = PositiveInt | Literal["auto"]
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, missing or out of range; the message is one line and names the setting."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Unit(Section):
+    """How shards are cut into units, the work that commits as one."""
+
+    max_samples: PositiveInt = Field(default=256, description="photos per unit at most")
+    max_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of input per unit at most")
+
+
+class Limits(Section):
+    """What is refused before it is decoded."""
+
+    max_pixels: PositiveInt = Field(default=200_000_000, description="width x height of a photo at most")
+    max_bytes: PositiveInt = Field(default=256 * 2**20, description="bytes of an encoded photo at most")
+
+
+class Detect(Section):
+    """Finding faces."""
+
+    detector: str = Field(default="builtin", description="'builtin', 'retinaface:FOLDER' or a weight file")
+    max_faces: PositiveInt = Field(default=256, description="faces of one photo that are restored, the surest first")
+
+
+class Restore(Section):
+    """Degradation removal by DR2, and the choice of (N, tau)."""
+
+    prior: str = Field(default="builtin", description="'builtin', a weight file, a diffusers folder or a hub name")
+    niqe: str = Field(default="builtin", description="'builtin' or a pristine model written by 'dr2e fit-niqe'")
+    select: Literal["niqe", "fixed"] = Field(default="niqe", description="choose (N, tau) per face, or fix it")
+    n: int | None = Field(default=None, ge=1, le=64, description="low-pass factor N; only with select = fixed")
+    tau: int | None = Field(
+        default=None, ge=0, lt=1000, description="output timestep of 1000; only with select = fixed"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _giving_n_and_tau_means_fixed(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "select" in data:
+            return data
+        return data if data.get("n") is None and data.get("tau") is None else {**data, "select": "fixed"}
+
+    @model_validator(mode="after")
+    def _n_and_tau_belong_to_fixed(self) -> Self:
+        if self.select == "fixed" and (self.n is None or self.tau is None):
+            raise ValueError("select = fixed needs both n and tau, for example --n 4 --tau 280")
+        if self.select == "niqe" and (self.n is not None or self.tau is not None):
+            raise ValueError("select = niqe chooses n and tau itself; leave them out, or use select = fixed")
+        return self
+
+
+class Enhance(Section):
+    """From the clean face to the sharp face."""
+
+    enhancer: str = Field(default="builtin", description="'builtin', 'none' (bicubic) or a weight file")
+
+
+class Write(Section):
+    """What is written."""
+
+    original: bool = Field(default=True, description="keep the original photo beside the restored one")
+
+
+class Pool(Section):
+    """Actors of one stage. Not part of the result: it may change between a run and its resumption."""
+
+    workers: Count = Field(default="auto", description="actors; auto: one per GPU, or one per node without GPUs")
+    cpus: float = Field(default=0.25, ge=0, description="CPUs reserved per actor")
+    gpus: float = Field(default=0.0, ge=0, description="GPU fraction reserved per actor, when the device is cuda")
+    threads: Count = Field(default="auto", description="torch threads per actor; auto: its share of the machine")
+
+
+class BatchPool(Pool):
+    """Actors that work on batches of faces."""
+
+    batch: PositiveInt = Field(default=16, description="faces per forward pass")
+
+
+class Resources(Section):
+    """Where and how wide the run works. Not part of the result."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    detect: Pool = Pool(cpus=0.2, gpus=0.1)
+    restore: BatchPool = BatchPool(cpus=0.6, gpus=0.7)
+    enhance: BatchPool = BatchPool(cpus=0.2, gpus=0.2)
+    read_cpus: float = Field(default=0.2, gt=0, description="CPUs reserved per reading task")
+    commit_cpus: float = Field(default=0.5, gt=0, description="CPUs reserved per committing task")
+    rounds: PositiveInt = Field(default=2, description="passes over missing units before photos are tried one by one")
+    isolated_seconds: float = Field(default=600.0, gt=0, description="time a photo tried alone may take")
+
+
+class Storage(Section):
+    """fsspec options per side, such as {endpoint_url: ..., secret: ...}; never recorded or logged."""
+
+    input: dict[str, Any] = Field(default_factory=dict, repr=False)
+    output: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+
+class Config(Section):
+    """A run: what goes in, where it goes, and how."""
+
+    input: tuple[str, ...] = Field(min_length=1, description="shards (files, folders, globs, ranges) or images")
+    output: str = Field(min_length=1, description="folder or URL of the run")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    unit: Unit = Unit()
+    limits: Limits = Limits()
+    detect: Detect = Detect()
+    restore: Restore = Restore()
+    enhance: Enhance = Enhance()
+    write: Write = Write()
+    resources: Resources = Resources()
+    storage: Storage = Field(default_factory=Storage, repr=False)
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_input_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def without_secrets(self) -> Config:
+        """The same without storage options, for what needs none."""
+        return self.model_copy(update={"storage": Storage()})
+
+    def result(self) -> dict[str, Any]:
+        """The settings that decide what the output holds, as JSON: not where and how wide the run works."""
+        return self.model_dump(mode="json", exclude={"input", "output", "storage", "resources"})
+
+
+def load(
+    file: str | Path | None = None,
+    assignments: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration of ``file`` (YAML or TOML), then ``a.b=value`` assignments, then ``overrides``.
+
+    The keys of ``overrides`` are dotted too; a None among its values says nothing. Values of assignments are
+    YAML: ``--set restore.n=4``. Raises ConfigError, one line.
+    """
+    data = _read(Path(file)) if file is not None else {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {assignment}: write it as section.key=value")
+        try:
+            _assign(data, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: the value is not readable: {_first_line(error)}") from None
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _assign(data, key, value)
+    return build(data)
+
+
+def build(data: Mapping[str, Any]) -> Config:
+    """A validated Config from nested mappings. Raises ConfigError, one line naming every wrong setting."""
+    try:
+        return Config.model_validate(dict(data))
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        by_setting: dict[str, str] = {}
+        for problem in problems:  # a union reports once per alternative: one message per setting is enough
+            by_setting.setdefault(_name(problem), _explain(problem))
+        raise ConfigError("; ".join(by_setting.values())) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as {path.suffix or 'YAML'}: {_first_line(error)}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: the configuration must be a mapping of settings")
+    return data
+
+
+def _assign(data: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = data.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key}: {section} is not a section")
+        data = inner
+    data[name] = value
+
+
+def _name(problem: Any) -> str:
+    # pydantic names the member of a union it tried: "constrained-int", "literal['auto']"
+    parts = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained-", "literal["))]
+    return ".".join(parts) or "configuration"
+
+
+def _explain(problem: Any) -> str:
+    name = _name(problem)
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, names := setting_names(), n=1, cutoff=0.6)
+        close = close or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+        return f"unknown setting {name}" + (f"; did you mean {close[0]}?" if close else "")
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" or name.startswith("storage"):  # storage options may be secret
+        return f"{name}: {message}"
+    return f"{name}: {message[:1].lower()}{message[1:]}, not {problem['input']!r}"
+
+
+def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Dotted names of all settings, sections included."""
+    names = []
+    for name, field in section.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += setting_names(field.annotation, f"{prefix}{name}.")
+    return names
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,52 @@
+"""A run from its configuration to its end: checked before Ray starts, then rounds until every unit is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from pipeline.config import Config
+from pipeline.inputs import ShardRef, resolve_inputs
+from pipeline.models import describe
+from pipeline.plan import Plan, make_plan
+from pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may start: all that can be checked without Ray has been."""
+
+    run: Run
+    shards: Sequence[ShardRef]
+    plan: Plan
+
+
+def prepare(config: Config) -> Prepared:
+    """Check models, input and output, and find what is left to do; writes nothing.
+
+    Raises ModelError, InputError, StorageError, RunMismatch or ShardChanged, each in one line.
+    """
+    run = Run(config, describe(config))
+    shards = resolve_inputs(config.input, config.storage.input)
+    if recorded := run.output.run():
+        run.check(recorded)
+    return Prepared(run, shards, make_plan(shards, run.output.committed()))
+
+
+def execute(prepared: Prepared, address: str | None = None, progress: TextIO | None = None) -> None:
+    """Do what is left, on Ray. Returns when every unit is committed.
+
+    address: of a Ray cluster; None starts one on this machine. progress: where its lines go (stderr).
+    Raises StorageError or RunMismatch before Ray starts, ClusterError when it cannot, and RunFailed when units
+    stay undone; what is committed stays, and the same call continues.
+    """
+    run = prepared.run
+    if prepared.plan.complete:
+        return
+    run.output.location.probe()
+    run.check(run.output.start(run.record(prepared.shards)))
+
+    from pipeline.rounds import run_rounds  # Ray, which a finished run does without
+
+    run_rounds(run, prepared.shards, address, progress)

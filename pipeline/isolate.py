@@ -1,0 +1,115 @@
+"""The last resort for units that no round finished: their photos one by one, in a worker we can afford to lose."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from pipeline.blocks import failure_of, from_block, to_block, unit_of
+from pipeline.plan import ShardTask
+from pipeline.records import Photo
+from pipeline.resources import PoolSize, Sizes
+from pipeline.run import Run
+from pipeline.sink import Commit, Outcome
+from pipeline.source import read_shard
+
+MAX_LOSSES_IN_A_ROW = 20
+"""When so many photos lose their worker one after the other, it is not the photos."""
+
+log = logging.getLogger(__name__)
+
+
+class WorkersDie(RuntimeError):
+    """Workers die whatever photo they get; one line."""
+
+
+def isolate(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Iterator[Outcome]:
+    """Finish what ``tasks`` leave to do photo by photo; who kills its worker or never ends is rejected.
+
+    Raises WorkersDie when that happens to MAX_LOSSES_IN_A_ROW photos in a row: then it is not the photos.
+    """
+    commit = Commit(run)
+    with Solitary(run, sizes) as worker:
+        for task in tasks:
+            for block in read_shard(task, run.config.unit, run.input_options):
+                yield commit.commit(block if failure_of(block) else worker.restore(block))
+
+
+class Solitary:
+    """One worker with all stages, replaced when a photo kills it."""
+
+    def __init__(self, run: Run, sizes: Sizes) -> None:
+        self.run, self.sizes = run, sizes
+        self.actor: Any = None  # Ray's handles have no useful type
+        self.losses_in_a_row = 0
+
+    def __enter__(self) -> Solitary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def restore(self, block: pa.Table) -> pa.Table:
+        """The block of a unit with every photo decided."""
+        photos = [self._alone(photo) if photo.status == "pending" else photo for photo in from_block(block)]
+        return to_block(unit_of(block), photos)
+
+    def _alone(self, photo: Photo) -> Photo:
+        if self.actor is None:
+            self.actor = self._start()
+        seconds = self.run.config.resources.isolated_seconds
+        try:
+            answer: pa.Table = ray.get(self.actor.restore.remote(to_block(photo.unit, [photo])), timeout=seconds)
+        except GetTimeoutError:
+            photo.reject("worker.stuck", f"not finished after {seconds:g} s alone in a worker")
+        except RayActorError:
+            photo.reject("worker.died", "its worker died each time this photo was tried, at last alone in one")
+        else:
+            if not (failed := failure_of(answer)):
+                self.losses_in_a_row = 0
+                return from_block(answer)[0]
+            photo.reject("worker.failed", failed[1])
+        log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
+        self._end()
+        self.losses_in_a_row += 1
+        if self.losses_in_a_row >= MAX_LOSSES_IN_A_ROW:
+            raise WorkersDie(
+                f"{self.losses_in_a_row} photos in a row lost their worker, the last {photo.key}: {photo.message}"
+            )
+        return photo
+
+    def _start(self) -> Any:
+        widest = self.sizes.restore
+        actor: Any = ray.remote(AllStages)
+        options = {"num_cpus": widest.cpus, "num_gpus": widest.gpus, "max_restarts": 0}
+        started = actor.options(**options).remote(self.run, self.sizes.device, widest)
+        ray.get(started.ready.remote())  # a worker that cannot start is not the photo's doing
+        return started
+
+    def _end(self) -> None:
+        if self.actor is not None:
+            ray.kill(self.actor)
+            self.actor = None
+
+
+class AllStages:
+    """The stages of the stream in one process."""
+
+    def __init__(self, run: Run, device: str, size: PoolSize) -> None:
+        from pipeline.stages import Detect, Enhance, Restore  # torch, which the driver can do without
+
+        config, face_size = run.config.without_secrets(), run.models.face_size
+        self.stages = [stage(config, face_size, device, size.threads) for stage in (Detect, Restore, Enhance)]
+
+    def ready(self) -> bool:
+        return True
+
+    def restore(self, block: pa.Table) -> pa.Table:
+        for stage in self.stages:
+            block = stage(block)
+        return block

@@ -1,0 +1,166 @@
+"""The models a configuration names: found and identified before anything starts, without loading them.
+
+The weights of a run are part of its identity: their hashes go into ``run.json`` and every commit record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from pipeline.config import Config
+
+GUIDED_DIFFUSION_SIZE = 256
+"""Face side of a guided-diffusion checkpoint, which does not record its own."""
+
+TRAINED_STEPS = 1000
+"""T of the noise schedules of published priors."""
+
+_RETINAFACE = "detection_Resnet50_Final.pth"
+_STATE_DICTS = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
+
+
+class ModelError(ValueError):
+    """A model is missing or of another kind than its role asks for; one line naming it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """source: as configured. name, licence: the model's own. sha256: of its weights, "" for none."""
+
+    source: str
+    name: str
+    licence: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a run.
+
+    face_size: side of the aligned faces in pixels, as the prior wants them. max_timestep: the prior was trained
+    below it.
+    """
+
+    detector: Model
+    prior: Model
+    niqe: Model
+    enhancer: Model
+    face_size: int
+    max_timestep: int = TRAINED_STEPS
+
+    def to_json(self) -> dict[str, dict[str, str]]:
+        """Role to source, name, licence and sha256."""
+        return {role: asdict(getattr(self, role)) for role in ("detector", "prior", "niqe", "enhancer")}
+
+
+def describe(config: Config) -> Models:
+    """Find and identify the models of ``config``. Raises ModelError."""
+    prior, size, max_timestep = _prior(config.restore.prior)
+    if config.restore.tau is not None and config.restore.tau >= max_timestep:
+        raise ModelError(
+            f"restore.tau: {config.restore.tau} is more than prior {prior.name!r} was trained at ({max_timestep})"
+        )
+    return Models(
+        detector=_detector(config.detect.detector),
+        prior=prior,
+        niqe=_ours("niqe", config.restore.niqe)[0],
+        enhancer=_enhancer(config.enhance.enhancer),
+        face_size=size,
+        max_timestep=max_timestep,
+    )
+
+
+def _detector(source: str) -> Model:
+    kind, _, folder = source.partition(":")
+    if kind != "retinaface":
+        return _ours("detector", source)[0]
+    path = Path(folder) / _RETINAFACE
+    if not path.is_file():
+        raise ModelError(f"detector: {path} is missing; put facexlib's RetinaFace weights there, or use 'builtin'")
+    return Model(source, "RetinaFace", "MIT", _sha256([path]))
+
+
+def _enhancer(source: str) -> Model:
+    if source == "none":
+        return Model(source, "bicubic", "Apache-2.0", "")
+    return _ours("enhancer", source)[0]
+
+
+def _prior(source: str) -> tuple[Model, int, int]:
+    """The prior, its face side, and the bound of its timesteps."""
+    path = Path(source)
+    if source == "builtin" or path.suffix == ".safetensors":
+        model, description = _ours("prior", source)
+        spec = description["spec"]
+        return model, int(spec["size"]), int(spec.get("max_timestep", TRAINED_STEPS))
+    if path.suffix in _STATE_DICTS:
+        if not path.is_file():
+            raise ModelError(f"prior: {path} is missing; check the path, or use 'builtin'")
+        return Model(source, path.name, "see its publisher", _sha256([path])), GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
+    return (*_diffusers(source), TRAINED_STEPS)
+
+
+def _diffusers(source: str) -> tuple[Model, int]:
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            from huggingface_hub import snapshot_download
+
+            folder = Path(snapshot_download(source))
+        except Exception as error:  # its errors share no base class: bad name, no network, no access
+            raise ModelError(
+                f"prior: {source} is neither a file, nor a folder, nor a hub model that can be reached "
+                f"({type(error).__name__}); check the name, or use 'builtin'"
+            ) from None
+    nested = folder / "unet" / "config.json"
+    settings = nested if nested.is_file() else folder / "config.json"
+    try:
+        size = int(json.loads(settings.read_text(encoding="utf-8"))["sample_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"prior: {settings} does not describe a diffusers UNet2DModel with a sample_size") from None
+    weights = sorted(path for path in settings.parent.iterdir() if path.suffix in {".bin", ".safetensors"})
+    return Model(source, source.rstrip("/").rpartition("/")[2], "see its publisher", _sha256(weights)), size
+
+
+def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
+    """A model in this project's safetensors format, and the description in its header."""
+    path = Path(str(files("operators") / "weights" / f"{role}.safetensors")) if source == "builtin" else Path(source)
+    if not path.is_file():
+        remedy = (
+            "reinstall dr2e or train it with 'dr2e train'"
+            if source == "builtin"
+            else "check the path, or use 'builtin'"
+        )
+        raise ModelError(f"{role}: {path} is missing; {remedy}")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            description = json.loads((file.metadata() or {})["dr2e"])
+        kind = description["kind"]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; train one with 'dr2e train'") from None
+    if kind != role:
+        raise ModelError(f"{role}: {path} holds a {kind}; name a {role} model")
+    name, licence = description.get("name", path.stem), description.get("licence", "unknown")
+    return Model(source, str(name), str(licence), _sha256([path])), description
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        for block in _blocks(path):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            yield block

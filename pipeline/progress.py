@@ -1,0 +1,92 @@
+"""Progress of a run: one live line on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+TERMINAL_SECONDS = 0.5
+PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Counts what was committed and says so until it is closed; use it as a context manager.
+
+    The share that is done is measured in bytes of input, the one measure known before shards are read.
+
+    total_bytes: input left to do. stream: where to, stderr when not given.
+    """
+
+    def __init__(self, total_bytes: int, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._total, self._bytes = total_bytes, 0.0
+        self.photos = self.faces = self.rejected = 0
+        self._phase = "starting"
+        self._began = time.monotonic()
+        self._working_since: float | None = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._write(self.line(), last=True)
+
+    def phase(self, text: str) -> None:
+        """Name what is happening, for example "restoring"."""
+        with self._lock:
+            self._phase = text
+            if self._working_since is None and text != "starting":
+                self._working_since = time.monotonic()
+
+    def add(self, photos: int, faces: int, rejected: int, share: float) -> None:
+        """Count a committed unit; ``share`` is its part of the input in bytes."""
+        with self._lock:
+            self.photos += photos
+            self.faces += faces
+            self.rejected += rejected
+            self._bytes += share
+
+    def line(self) -> str:
+        """The state in one line."""
+        with self._lock:
+            now = time.monotonic()
+            working = now - self._working_since if self._working_since is not None else 0.0
+            done = min(1.0, self._bytes / self._total) if self._total else 1.0
+            parts = [self._phase, f"{done:4.0%}", f"{self.photos} photos", f"{self.faces} faces"]
+            if self.rejected:
+                parts.append(f"{self.rejected} rejected")
+            if self.photos and working > 0:
+                parts.append(_rate(self.photos / working))
+            parts.append(f"{clock(now - self._began)} elapsed")
+            if 0 < done < 1 and working > 0:
+                parts.append(f"{clock(working * (1 - done) / done)} left")
+        return "  ".join(parts)
+
+    def _run(self) -> None:
+        while not self._closed.wait(TERMINAL_SECONDS if self._live else PLAIN_SECONDS):
+            self._write(self.line())
+
+    def _write(self, line: str, last: bool = False) -> None:
+        self._stream.write(f"\r\x1b[2K{line}" + ("\n" if last else "") if self._live else line + "\n")
+        self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """3725 -> "1:02:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.1f} photos/s" if per_second >= 1 else f"{per_second * 60:.1f} photos/min"

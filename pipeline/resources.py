@@ -1,0 +1,59 @@
+"""How wide a run works: the numbers that ``resources`` leaves to the machines it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config import ConfigError, Pool, Resources
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of the cluster, by what Ray may use of it."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class PoolSize:
+    """A stage's actors: how many, what each reserves, and its torch threads."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """device: "cpu" or "cuda", the same for every stage."""
+
+    device: str
+    detect: PoolSize
+    restore: PoolSize
+    enhance: PoolSize
+
+
+def sizes(resources: Resources, nodes: Sequence[Node]) -> Sizes:
+    """Settle every "auto" for these machines. Raises ConfigError when cuda is asked for and there is none."""
+    has_gpu = any(node.gpus >= 1 for node in nodes)
+    if resources.device == "cuda" and not has_gpu:
+        raise ConfigError("resources.device: cuda was asked for, but Ray sees no GPU; use auto or cpu")
+    device = "cuda" if has_gpu and resources.device != "cpu" else "cpu"
+    return Sizes(
+        device,
+        detect=_pool(resources.detect, device, nodes),
+        restore=_pool(resources.restore, device, nodes),
+        enhance=_pool(resources.enhance, device, nodes),
+    )
+
+
+def _pool(pool: Pool, device: str, nodes: Sequence[Node]) -> PoolSize:
+    places = sum(int(node.gpus) if device == "cuda" else node.cpus >= 1 for node in nodes)
+    workers = pool.workers if isinstance(pool.workers, int) else max(1, places)
+    cpus_per_worker = sum(node.cpus for node in nodes) / workers
+    widest = max(node.cpus for node in nodes)
+    threads = pool.threads if isinstance(pool.threads, int) else max(1, int(min(cpus_per_worker, widest)))
+    return PoolSize(workers, pool.cpus, pool.gpus if device == "cuda" else 0.0, threads)

@@ -1,0 +1,69 @@
+"""Rounds of the stream over what is missing, then photo by photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from ray.exceptions import RayError
+
+from pipeline.inputs import ShardRef
+from pipeline.isolate import WorkersDie, isolate
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import Progress
+from pipeline.resources import Sizes, sizes
+from pipeline.run import Run
+from pipeline.session import session
+from pipeline.sink import Outcome
+from pipeline.storage import StorageError
+from pipeline.stream import stream
+
+
+class RunFailed(RuntimeError):
+    """Units stay undone; one line with the reason. What is committed stays, and the same command continues."""
+
+
+def run_rounds(run: Run, shards: Sequence[ShardRef], address: str | None, to: TextIO | None) -> None:
+    """Restore until every unit of ``shards`` is committed. Raises RunFailed, ClusterError, ConfigError."""
+    with session(address) as nodes:
+        widths = sizes(run.config.resources, nodes)
+        try:
+            _Rounds(run, shards, widths, to).run_all()
+        except (RayError, WorkersDie, StorageError) as error:
+            raise RunFailed(" ".join(str(error).split())[:1000]) from error
+
+
+class _Rounds:
+    def __init__(self, run: Run, shards: Sequence[ShardRef], widths: Sizes, to: TextIO | None) -> None:
+        self.run, self.shards, self.widths = run, shards, widths
+        self.failures: dict[str, str] = {}
+        plan = self.plan()
+        left = sum(task.shard.size * (1 - len(task.done) / (task.parts or 1)) for task in plan.pending)
+        self.progress = Progress(round(left), to)
+
+    def run_all(self) -> None:
+        with self.progress:
+            for number in range(1, self.run.config.resources.rounds + 1):
+                plan = self.plan()
+                if plan.complete:
+                    return
+                self.progress.phase("restoring" if number == 1 else f"round {number}")
+                self.follow(stream(self.run, plan.pending, self.widths))
+            plan = self.plan()
+            if not plan.complete:
+                self.progress.phase("photo by photo")
+                self.follow(isolate(self.run, plan.pending, self.widths))
+        if not self.plan().complete:
+            unit, reason = next(iter(self.failures.items()), ("", "its workers died"))
+            raise RunFailed(f"{len(self.failures)} units could not be finished; {unit}: {reason}")
+
+    def plan(self) -> Plan:
+        return make_plan(self.shards, self.run.output.committed())
+
+    def follow(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.failure:
+                self.failures[outcome.unit] = outcome.failure
+            else:
+                self.failures.pop(outcome.unit, None)
+                self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)

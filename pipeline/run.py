@@ -1,0 +1,102 @@
+"""A run and its identity: what decides the result, recorded once as ``run.json`` and held to ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from operators.images import ImageLimits
+from pipeline.config import Config
+from pipeline.inputs import ShardRef
+from pipeline.members import CommitContext
+from pipeline.models import Models
+from pipeline.output import Output
+
+_PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
+# Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
+_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "enhance.enhancer"}
+
+
+class RunMismatch(ValueError):
+    """The output belongs to a run with other settings or models; one line with what differs and the remedy."""
+
+
+class Run:
+    """One output and what makes it. Travels to workers; it holds credentials and therefore shows nothing."""
+
+    def __init__(self, config: Config, models: Models) -> None:
+        self.config = config
+        self.models = models
+        self.output = Output(config.output, config.storage.output)
+        self.input_options: dict[str, Any] = config.storage.input
+        self.versions = versions()
+
+    def __repr__(self) -> str:
+        return f"Run({self.output.location})"
+
+    def commit_context(self) -> CommitContext:
+        """What every photo's provenance repeats."""
+        models = {role: f"{model['name']} {model['sha256']}".rstrip() for role, model in self.models.to_json().items()}
+        limits = ImageLimits(max_pixels=self.config.limits.max_pixels, max_bytes=self.config.limits.max_bytes)
+        return CommitContext(self.config.seed, models, self.versions, self.config.write.original, limits)
+
+    def record(self, shards: Sequence[ShardRef]) -> dict[str, Any]:
+        """The content of ``run.json``: settings, models, versions and input, no credentials."""
+        return {
+            "format": 1,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": self.config.result(),
+            "models": self.models.to_json(),
+            "versions": self.versions,
+            "input": {
+                "shards": len(shards),
+                "bytes": sum(shard.size for shard in shards),
+                "fingerprint": fingerprint(shards),
+            },
+        }
+
+    def check(self, recorded: Mapping[str, Any]) -> None:
+        """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
+        differences = list(_differences(recorded.get("config", {}), self.config.result()))
+        for role, model in self.models.to_json().items():
+            before = recorded.get("models", {}).get(role, {}).get("sha256")
+            if before != model["sha256"]:
+                differences.append(f"the {role} is another model")
+        if differences:
+            raise RunMismatch(
+                f"{self.output.location.url} was begun with other settings ({'; '.join(differences)}); "
+                "continue it with those, or name a new --output"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the result may depend on, without importing it."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def fingerprint(shards: Sequence[ShardRef]) -> str:
+    """SHA-256 over names, sizes and fingerprints of the input shards."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(f"{shard.relative}\0{shard.size}\0{shard.etag}\n".encode())
+    return digest.hexdigest()
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        path, old, new = prefix + name, before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{path}.")
+        elif old != new and path not in _SOURCES:
+            yield f"{path} was {json.dumps(old)}, is {json.dumps(new)}"

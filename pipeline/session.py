@@ -1,0 +1,118 @@
+"""Ray for the time of a run: a quiet local cluster of our own, or somebody's cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import ray
+
+from pipeline.resources import Node
+
+# Below this, actors and tasks of the five stages would wait for each other for ever.
+LEAST_CPUS = 2
+
+
+# Ray gives its own processes 30 s to start, too little for a machine that is busy or cold.
+LOCAL_ATTEMPTS = 3
+
+
+class ClusterError(RuntimeError):
+    """Ray could not be started or reached; one line with the remedy."""
+
+
+@contextmanager
+def session(address: str | None = None) -> Iterator[list[Node]]:
+    """Connect to Ray and yield its machines; a cluster that was started here ends with the block.
+
+    address: of a cluster; else the environment's RAY_ADDRESS; else a cluster is started on this machine. A
+    connection the caller has already is used and left as it is. Raises ClusterError.
+    """
+    if ray.is_initialized():
+        yield nodes()
+        return
+    handlers = _handlers()
+    with _only_our_words():
+        try:
+            _connect(address or os.environ.get("RAY_ADDRESS"))
+            _restore(handlers)  # Ray installs a SIGTERM handler of its own
+            yield nodes()
+        finally:
+            ray.shutdown()
+            _restore(handlers)
+
+
+def nodes() -> list[Node]:
+    """The living machines that offer CPUs."""
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return [Node(node["CPU"], node.get("GPU", 0.0)) for node in alive if node.get("CPU")]
+
+
+@contextmanager
+def _only_our_words() -> Iterator[None]:
+    """Keep what Ray's C++ core prints to standard error from running into our lines; its log files have it too.
+
+    Python's sys.stderr goes on as before.
+    """
+    python, before = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        if _writes_to_descriptor_2(python):
+            sys.stderr = os.fdopen(os.dup(before), "w", buffering=1, errors="backslashreplace")
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        if sys.stderr is not python:
+            sys.stderr.close()
+            sys.stderr = python
+        os.close(before)
+        os.close(nowhere)
+
+
+def _writes_to_descriptor_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):  # a test's or a notebook's stand-in
+        return False
+
+
+def _connect(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    for attempt in reversed(range(1 if address else LOCAL_ATTEMPTS)):
+        try:
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address else max(LEAST_CPUS, len(os.sched_getaffinity(0))),
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            break
+        except Exception as error:  # a start that took too long is a bare Exception
+            ray.shutdown()
+            if attempt == 0:
+                where = f"the Ray cluster at {address}" if address else "Ray on this machine"
+                reason = " ".join(str(error).split())[:300]
+                raise ClusterError(f"cannot start or reach {where}: {reason}") from error
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)  # its log file keeps everything
+
+
+def _handlers() -> dict[signal.Signals, object]:
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def _restore(handlers: dict[signal.Signals, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]

@@ -1,0 +1,60 @@
+"""The last stage: a finished unit is committed, and the driver hears what it held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from pipeline.blocks import failure_of, from_block, unit_of
+from pipeline.commit import CommitError, commit_unit
+from pipeline.run import Run
+from pipeline.storage import StorageError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit: committed, or not this time.
+
+    failure: why it is not committed, one line; "" when it is. share: the unit's part of its shard, in bytes.
+    """
+
+    unit: str
+    failure: str = ""
+    photos: int = 0
+    faces: int = 0
+    rejected: int = 0
+    share: float = 0.0
+
+
+class Commit:
+    """Commits the unit of a block; returns a block of its outcome."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([asdict(self.commit(block))])
+
+    def commit(self, block: pa.Table) -> Outcome:
+        """Commit, or say why not."""
+        if failed := failure_of(block):
+            return Outcome(*failed)
+        try:
+            receipt = commit_unit(self.run.output.location, from_block(block), self.run.commit_context())
+        except (StorageError, CommitError, OSError, MemoryError) as error:
+            return Outcome(unit_of(block), f"commit: {error}")
+        record = receipt.record
+        return Outcome(
+            unit=record.unit,
+            photos=record.counts["photos"],
+            faces=record.counts["faces"],
+            rejected=record.counts["rejected"],
+            share=record.shard_bytes / record.parts,
+        )
+
+
+def outcomes(block: pa.Table) -> Iterator[Outcome]:
+    """The outcomes in a block that `Commit` returned."""
+    return (Outcome(**row) for row in block.to_pylist())

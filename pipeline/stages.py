@@ -1,0 +1,242 @@
+"""What each stage does to the photos of a unit. A stage changes `Photo` objects in place; `Stage` does the rest.
+
+No stage drops a photo. What is wrong with one photo rejects that photo, with a code and a line for a person;
+what is wrong with the machine (memory, a GPU, the storage) fails the unit, to be tried again.
+
+Models and torch are imported where they are loaded: the driver, which only names the stages, needs none of
+them, and no actor waits for the libraries of another stage.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from operators.detect.align import AlignError, align
+from operators.detect.contract import Detection, Detector
+from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
+from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
+from pipeline.config import Config
+from pipeline.records import Face, Photo, Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Stage(ABC):
+    """An actor's work: block in, block out. name: as in `Photo.seconds`."""
+
+    name: str
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """The unit with this stage done; a failed unit when the machine let it down."""
+        if failure_of(block):
+            return block
+        unit = unit_of(block)
+        photos = from_block(block)
+        try:
+            self.process([photo for photo in photos if photo.status == "pending"])
+        except Exception as error:
+            if not is_of_the_machine(error):
+                raise
+            return failed_block(unit, f"{self.name}: {one_line(error)}")
+        return to_block(unit, photos)
+
+    def process(self, photos: Sequence[Photo]) -> None:
+        """Work on photos together; if that raises, one by one, so that only the culprits are rejected."""
+        started = time.perf_counter()
+        try:
+            self.work(photos)
+        except Exception as error:
+            if is_of_the_machine(error):
+                raise
+            for photo in photos:
+                self.work_alone(photo)
+        spent = time.perf_counter() - started
+        weights = [max(1, len(photo.faces)) for photo in photos]
+        for photo, weight in zip(photos, weights, strict=True):
+            photo.spend(self.name, spent * weight / sum(weights))
+
+    def work_alone(self, photo: Photo) -> None:
+        """Work on one photo; reject it if that raises."""
+        try:
+            self.work([photo])
+        except Exception as error:
+            if is_of_the_machine(error):
+                raise
+            photo.reject(f"{self.name}.failed", one_line(error))
+
+    @abstractmethod
+    def work(self, photos: Sequence[Photo]) -> None:
+        """Change photos whose status is "pending"; may be called again for the same photos after it raised."""
+
+
+class Detect(Stage):
+    """Decode, find faces, and cut them out aligned at ``face_size`` pixels."""
+
+    name = "detect"
+
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        use_threads(threads)
+        self.face_size, self.max_faces = face_size, config.detect.max_faces
+        self.limits = limits(config)
+        self.detector = load_detector(config.detect.detector, device)
+
+    def work(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            try:
+                picture = decode(photo.image, self.limits)
+            except ImageError as error:
+                photo.reject(error.code, error.message)
+                continue
+            photo.height, photo.width = picture.pixels.shape[:2]
+            photo.grey = picture.grey
+            (detections,) = self.detector.detect([picture.pixels])
+            photo.faces = [face for found in surest(detections, self.max_faces) if (face := self.cut(picture, found))]
+            if not photo.faces:
+                photo.status = "no_face"
+
+    def cut(self, picture: Picture, found: Detection) -> Face | None:
+        """The face, aligned; None where its landmarks span nothing that could be cut out."""
+        try:
+            crop, matrix = align(picture.pixels, found.landmarks, self.face_size)
+        except AlignError:
+            return None
+        return Face(found.box, found.score, found.landmarks, matrix=matrix, crop=crop)
+
+
+class Restore(Stage):
+    """Remove degradation by DR2, with N and tau chosen per face or fixed."""
+
+    name = "restore"
+
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        from operators.dr2.checkpoints import load_prior
+        from operators.quality.niqe import Niqe
+        from operators.restoration import DegradationRemover, Fixed
+
+        use_threads(threads)
+        settings = config.restore
+        fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
+        self.remover = DegradationRemover(
+            load_prior(settings.prior, device=device),
+            Niqe.load(settings.niqe),
+            seed=config.seed,
+            batch=config.resources.restore.batch,
+            select=fixed,
+        )
+
+    def work(self, photos: Sequence[Photo]) -> None:
+        faces = [(photo, index, face) for photo in photos for index, face in enumerate(photo.faces)]
+        crops = [face.crop for _, _, face in faces if face.crop is not None]
+        removals = self.remover.remove(crops, [(photo.key, index) for photo, index, _ in faces])
+        for (photo, _, face), removal in zip(faces, removals, strict=True):
+            image = to_grey(removal.image) if photo.grey else removal.image
+            face.status, face.reason = removal.status, removal.reason
+            face.n, face.tau, face.evaluations = removal.n, removal.tau, removal.evaluations
+            face.candidates = removal.candidates
+            face.niqe_in, face.niqe_dr2 = finite(removal.niqe_in), finite(removal.niqe_out)
+            face.image = image
+            face.dr2 = image if removal.status == "restored" else None
+
+
+class Enhance(Stage):
+    """From the clean face to the sharp face; grey stays grey."""
+
+    name = "enhance"
+
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        from operators.enhance import registry
+        from operators.quality.niqe import Niqe
+
+        use_threads(threads)
+        self.face_size, self.batch = face_size, config.resources.enhance.batch
+        self.enhancer = registry.load(config.enhance.enhancer, device)
+        self.niqe = Niqe.load(config.restore.niqe)
+
+    def work(self, photos: Sequence[Photo]) -> None:
+        faces = [
+            (photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None
+        ]  # a kept face is good as it came
+        for start in range(0, len(faces), self.batch):
+            self.enhance(faces[start : start + self.batch])
+        for photo in photos:
+            photo.status = "restored"
+
+    def enhance(self, faces: Sequence[tuple[Photo, Face, Pixels]]) -> None:
+        """One batch: photo, face and its result so far."""
+        side = self.enhancer.input_size
+        sharp = self.enhancer.enhance(np.stack([resized(pixels, side) for _, _, pixels in faces]))
+        images = [to_grey(image) if photo.grey else image for (photo, _, _), image in zip(faces, sharp, strict=True)]
+        # Scored at the size of the crop, so that the scores before and after speak of the same scale.
+        scores = self.niqe.score(to_unit_range([resized(image, self.face_size) for image in images]))
+        for (_, face, _), image, score in zip(faces, images, scores, strict=True):
+            face.image, face.niqe_out = image, finite(score)
+
+
+def use_threads(count: int) -> None:
+    """Torch threads of this process; Ray leaves an actor one."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, storage or the GPU failed, so that trying again elsewhere or later makes sense."""
+    import torch
+
+    return isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError)
+
+
+def limits(config: Config) -> ImageLimits:
+    """What is refused before it is decoded."""
+    return ImageLimits(max_pixels=config.limits.max_pixels, max_bytes=config.limits.max_bytes)
+
+
+def load_detector(source: str, device: str) -> Detector:
+    """The detector "builtin", of a weight file, or of "retinaface:FOLDER"."""
+    kind, _, folder = source.partition(":")
+    if kind == "retinaface":
+        from operators.detect.retinaface import RetinaFaceDetector
+
+        return RetinaFaceDetector.load(folder, device)
+    from operators.detect.builtin import BuiltinDetector
+
+    return BuiltinDetector.load(source, device)
+
+
+def surest(detections: Sequence[Detection], most: int) -> list[Detection]:
+    """At most ``most`` detections, those with the highest scores, in the order they came."""
+    kept = sorted(range(len(detections)), key=lambda i: -detections[i].score)[:most]
+    return [detections[i] for i in sorted(kept)]
+
+
+def resized(pixels: Pixels, side: int) -> Pixels:
+    """(S, S, 3) uint8 at another size, antialiased; itself when it has that size."""
+    if len(pixels) == side:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def to_unit_range(images: Sequence[Pixels]) -> Tensor:
+    """(B, 3, S, S) float32 in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def finite(score: float | None) -> float | None:
+    """The score, or None where there is none: +inf says that an image could not be judged."""
+    return float(score) if score is not None and np.isfinite(score) else None
+
+
+def one_line(error: BaseException) -> str:
+    """The error for a person: its type and message in one line."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

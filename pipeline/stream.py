@@ -1,0 +1,78 @@
+"""The graph of a run, in the order of the paper's figure: photo -> faces -> DR2 -> enhancer -> photo."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.annotations import RayDeprecationWarning
+
+from pipeline.blocks import TARGET_MAX_BLOCK_SIZE
+from pipeline.plan import ShardTask
+from pipeline.resources import PoolSize, Sizes
+from pipeline.run import Run
+from pipeline.sink import Commit, Outcome, outcomes
+from pipeline.source import Shards
+from pipeline.stages import Detect, Enhance, Restore, Stage
+
+
+def stream(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Iterator[Outcome]:
+    """Restore what ``tasks`` leave to do; one outcome per unit, as units finish, in input order.
+
+    A unit whose worker died has no outcome.
+    """
+    configure(DataContext.get_current())
+    committed = graph(run, tasks, sizes)
+    for block in committed.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from outcomes(block)
+
+
+def graph(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Dataset:
+    """Shards in, outcomes out; nothing runs before it is iterated over."""
+    resources = run.config.resources
+    photos = ray.data.read_datasource(
+        Shards(tasks, run.config.unit, run.input_options),
+        override_num_blocks=len(tasks),
+        num_cpus=resources.read_cpus,
+    )
+    faces = actors(photos, Detect, run, sizes.device, sizes.detect)
+    clean = actors(faces, Restore, run, sizes.device, sizes.restore)
+    sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
+    return sharp.map_batches(Commit(run), batch_size=None, batch_format="pyarrow", num_cpus=resources.commit_cpus)
+
+
+def actors(dataset: Dataset, stage: type[Stage], run: Run, device: str, size: PoolSize) -> Dataset:
+    """``stage`` on a pool of actors, unit by unit."""
+    constructor: dict[str, Any] = {
+        "config": run.config.without_secrets(),
+        "face_size": run.models.face_size,
+        "device": device,
+        "threads": size.threads,
+    }
+    return dataset.map_batches(
+        stage,
+        fn_constructor_kwargs=constructor,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=size.workers),
+        num_cpus=size.cpus,
+        num_gpus=size.gpus,
+        # A worker comes back however often it dies, but a unit is retried once only: the photo that kills its
+        # worker would do so for ever. What is lost waits for the next round.
+        max_restarts=-1,
+        max_task_retries=1,
+    )
+
+
+def configure(context: DataContext) -> None:
+    """Ray Data's settings for this graph: units in order and whole, losses tolerated, nothing printed."""
+    context.target_max_block_size = TARGET_MAX_BLOCK_SIZE
+    context.execution_options.preserve_order = True
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # The only way to bound retries until 2.64, which the project's requirements exclude.
+    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
