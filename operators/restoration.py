@@ -140,7 +140,7 @@ class DegradationRemover:
 
     def _run_batch(self, chain: Chain, faces: Sequence[_Face]) -> None:
         omega = min(chain.omega, self.last_step)
-        taus = [tau for tau in chain.taus if tau <= omega]
+        taus = [tau for tau in chain.taus if tau <= omega] or [omega]
         inputs = _unit_range([face.crop for face in faces])
         results = sample(
             self.prior,

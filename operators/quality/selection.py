@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from operators.quality.appearance import Appearance
 
@@ -53,22 +54,21 @@ class Policy:
 
     natural: float = 2.7
     margin: float = 0.5
+    chains: tuple[Chain, ...] = (Chain(2, 24, (4, 8, 12, 16)), Chain(8, 40, (8, 16, 24)))
 
     def next_chain(self, face: Appearance, candidates: Sequence[Candidate]) -> Chain | None:
         """The chain to run next for a face, given the candidates so far; None when enough is known."""
-        if face.niqe <= self.natural:
+        if face.niqe <= self.natural or not isfinite(face.niqe):
             return None
         done = {candidate.n for candidate in candidates}
-        return next((chain for chain in CHAINS if chain.n not in done), None)
+        return next((chain for chain in self.chains if chain.n not in done), None)
 
     def choose(self, face: Appearance, candidates: Sequence[Candidate]) -> Choice:
         """The candidate to take, or none of them when there are none or none has a finite NIQE."""
+        if not isfinite(face.niqe):
+            return Choice(None, "nothing to measure in this face")
         if not candidates:
-            return Choice(None, f"kept: NIQE {face.niqe:.2f} is natural")
+            return Choice(None, f"NIQE {face.niqe:.2f} is natural already")
         limit = max(self.natural, min(candidate.niqe for candidate in candidates) + self.margin)
         chosen = max((c for c in candidates if c.niqe <= limit), key=lambda c: c.fidelity)
         return Choice(chosen, f"most faithful candidate with NIQE at most {limit:.2f}")
-
-
-CHAINS = (Chain(2, 24, (4, 8, 12, 16)), Chain(8, 40, (8, 16, 24)))
-"""In the order they are run."""

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DModel
+from scipy import ndimage
+
+from operators.dr2.prior import Prior, PriorSpec
+from operators.dr2.schedule import Schedule
+from operators.quality.niqe import Niqe
+from operators.quality.selection import Chain, Policy
+from operators.restoration import DegradationRemover, Fixed
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    """A network that has learned nothing: the machinery does not mind."""
+    torch.manual_seed(0)
+    network = UNet2DModel(
+        sample_size=SIZE,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        block_out_channels=(16, 16),
+        layers_per_block=1,
+        norm_num_groups=8,
+    )
+    spec = PriorSpec(SIZE, max_timestep=400)
+    schedule = Schedule.linear()
+    return Prior(network, spec, schedule, name="random", licence="", fingerprint="", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def niqe() -> Niqe:
+    return Niqe.load("builtin")
+
+
+def faces(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    soft = ndimage.gaussian_filter(rng.standard_normal((count, SIZE, SIZE, 3)), (0, 3, 3, 0))
+    noisy = 128 + 40 * soft / soft.std() + rng.normal(0, 12, soft.shape)
+    return list(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+IDENTITIES = [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
+
+SHORT = Policy(chains=(Chain(2, 4, (1, 3)), Chain(4, 6, (2, 5))), natural=0.0)
+
+
+def remover(prior: Prior, niqe: Niqe, select: Policy | Fixed, batch: int = 2, seed: int = 0) -> DegradationRemover:
+    return DegradationRemover(prior, niqe, seed=seed, batch=batch, select=select)
+
+
+def test_fixed_choice_runs_one_chain_with_the_published_margin(prior: Prior, niqe: Niqe) -> None:
+    (removal,) = remover(prior, niqe, Fixed(n=2, tau=30)).remove(faces(1), IDENTITIES[:1])
+    assert (removal.status, removal.n, removal.tau, removal.evaluations) == ("restored", 2, 30, 11)
+    assert [(c["n"], c["tau"]) for c in removal.candidates] == [(2, 30)]
+    assert removal.image.shape == (SIZE, SIZE, 3) and removal.image.dtype == np.uint8
+    assert removal.niqe_in > 0 and removal.niqe_out == removal.candidates[0]["niqe"]
+
+
+def test_automatic_choice_is_one_of_the_candidates_and_says_what_it_cost(prior: Prior, niqe: Niqe) -> None:
+    for removal in remover(prior, niqe, SHORT).remove(faces(3), IDENTITIES[:3]):
+        assert removal.status == "restored" and removal.reason
+        assert (removal.n, removal.tau, removal.niqe_out) in [(c["n"], c["tau"], c["niqe"]) for c in removal.candidates]
+        assert {c["tau"] % 10 for c in removal.candidates} == {0}
+        chains = {c["n"] for c in removal.candidates}
+        assert removal.evaluations == sum({2: 4, 4: 5}[n] for n in chains)
+        json.dumps(removal.candidates, allow_nan=False)
+
+
+@pytest.mark.parametrize("select", [SHORT, Fixed(n=4, tau=20)], ids=["niqe", "fixed"])
+def test_batch_size_and_order_do_not_matter(prior: Prior, niqe: Niqe, select: Policy | Fixed) -> None:
+    crops = faces(4)
+    ahead = remover(prior, niqe, select, batch=4).remove(crops, IDENTITIES)
+    back = remover(prior, niqe, select, batch=1).remove(crops[::-1], IDENTITIES[::-1])[::-1]
+    for one, other in zip(ahead, back, strict=True):
+        assert (one.n, one.tau, one.evaluations) == (other.n, other.tau, other.evaluations)
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1
+
+
+def test_two_runs_are_identical_and_the_seed_matters(prior: Prior, niqe: Niqe) -> None:
+    def images(seed: int) -> np.ndarray:
+        removals = remover(prior, niqe, Fixed(n=2, tau=20), seed=seed).remove(faces(2), IDENTITIES[:2])
+        return np.stack([removal.image for removal in removals])
+
+    assert np.array_equal(images(0), images(0))
+    assert not np.array_equal(images(0), images(1))
+
+
+def test_a_good_face_comes_back_untouched_and_unpaid(prior: Prior, niqe: Niqe) -> None:
+    crops = faces(2)
+    crops.append(np.full((SIZE, SIZE, 3), 90, np.uint8))
+    content = remover(prior, niqe, Policy(natural=1000.0)).remove(crops, IDENTITIES[:3])
+    for crop, removal in zip(crops, content, strict=True):
+        assert (removal.status, removal.n, removal.tau, removal.evaluations) == ("kept", None, None, 0)
+        assert np.array_equal(removal.image, crop)
+        assert removal.candidates == []
+
+
+def test_no_faces_give_no_removals(prior: Prior, niqe: Niqe) -> None:
+    assert remover(prior, niqe, SHORT).remove([], []) == []
+
+
+def test_chains_stay_below_what_the_prior_was_trained_at(prior: Prior, niqe: Niqe) -> None:
+    policy = Policy(chains=(Chain(4, 60, (35, 50)),), natural=0.0)
+    (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
+    assert (removal.tau, removal.evaluations) == (350, 39 - 35 + 1)
+    with pytest.raises(ValueError, match="use at most 390"):
+        remover(prior, niqe, Fixed(n=4, tau=500))
