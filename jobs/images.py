@@ -33,7 +33,7 @@ def image_config(config: Config) -> Config:
     Raises ConfigError when the images are not those that this output was begun with, InputError or StorageError
     as packing does.
     """
-    packed = Location(config.output, config.storage.output).child(PACKED)
+    packed = _packed(config)
     files, _ = find_images(config.input, config.storage.input)
     listing = hashlib.sha256("".join(f"{file.name}\0{file.size}\n" for file in files).encode()).hexdigest().encode()
     recorded = packed.read_or_none(_LISTING)
@@ -42,8 +42,13 @@ def image_config(config: Config) -> Config:
         packed.put(_LISTING, listing)  # last: it says that packing came to its end
     elif recorded != listing:
         raise ConfigError(f"input: the images are not those that {config.output} was begun with; name a new --output")
-    storage = Storage(input=config.storage.output, output=config.storage.output)
-    return config.model_copy(update={"input": (packed.url,), "storage": storage})
+    return _of_packed(config, packed)
+
+
+def packed_config(config: Config) -> Config | None:
+    """The configuration that restores the packed images; None while they are not packed."""
+    packed = _packed(config)
+    return _of_packed(config, packed) if packed.exists(_LISTING) else None
 
 
 def unpack_restored(output: Output) -> str:
@@ -51,6 +56,15 @@ def unpack_restored(output: Output) -> str:
     folder = output.location.child(RESTORED)
     unpack(output, folder)
     return folder.url
+
+
+def _packed(config: Config) -> Location:
+    return Location(config.output, config.storage.output).child(PACKED)
+
+
+def _of_packed(config: Config, packed: Location) -> Config:
+    storage = Storage(input=config.storage.output, output=config.storage.output)
+    return config.model_copy(update={"input": (packed.url,), "storage": storage})
 
 
 def _is_images(text: str, options: StorageOptions) -> bool:

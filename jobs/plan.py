@@ -10,13 +10,17 @@ from typing import Any
 
 import click
 
+from jobs.images import names_images, packed_config
 from jobs.options import as_json, config_from, run_options
 from pipeline.config import Config
-from pipeline.driver import prepare
+from pipeline.driver import bytes_left, prepare
+from pipeline.models import describe
 from pipeline.output import Status
+from pipeline.packing import find_images
 from pipeline.plan import ShardTask
 from pipeline.progress import clock
 from pipeline.shards import index_shard
+from pipeline.storage import Location
 
 SAMPLED_SHARDS = 4
 """Local shards whose headers are read to count photos; beyond them the count is projected by bytes."""
@@ -51,11 +55,16 @@ class Estimate:
 def plan(config: Config) -> Estimate:
     """What ``dr2e restore`` with this configuration has left to do. Opens listings, commit records and the headers
     of a few local shards. Raises what `pipeline.driver.prepare` raises."""
+    if names_images(config):
+        packed = packed_config(config)
+        if packed is None:
+            return _of_images(config)
+        config = packed
     prepared = prepare(config)
     pending = prepared.plan.pending
     status = prepared.run.output.status()
-    bytes_left = sum(bytes_of(task) for task in pending)
-    photos, basis = _photos(pending, bytes_left, status)
+    left = bytes_left(prepared.plan)
+    photos, basis = _photos(pending, left, status)
     done = status.counts["photos"]
 
     def projected(amount: float) -> float | None:
@@ -67,7 +76,7 @@ def plan(config: Config) -> Estimate:
         shards=len(prepared.shards),
         shards_done=len(prepared.plan.done),
         units_done=prepared.plan.committed_units,
-        bytes_left=round(bytes_left),
+        bytes_left=left,
         photos_left=photos,
         faces_left=None if faces is None else round(faces),
         evaluations_left=None if evaluations is None else round(evaluations),
@@ -77,19 +86,32 @@ def plan(config: Config) -> Estimate:
     )
 
 
-def bytes_of(task: ShardTask) -> float:
-    """The input a task has left, its units taken as equally large."""
-    return task.shard.size * (1 - len(task.done) / (task.parts or 1))
+def _of_images(config: Config) -> Estimate:
+    """What restoring images would do that are not packed yet."""
+    files, _ = find_images(config.input, config.storage.input)
+    return Estimate(
+        output=Location(config.output, config.storage.output).url,
+        shards=1,
+        shards_done=0,
+        units_done=0,
+        bytes_left=sum(file.size for file in files),
+        photos_left=len(files),
+        faces_left=None,
+        evaluations_left=None,
+        seconds_left=None,
+        basis="images are packed into shards first, no rates yet",
+        models=describe(config).to_json(),
+    )
 
 
-def _photos(pending: Sequence[ShardTask], bytes_left: float, status: Status) -> tuple[int | None, str]:
+def _photos(pending: Sequence[ShardTask], left: int, status: Status) -> tuple[int | None, str]:
     if not pending:
         return 0, "nothing is left"
     local = [task for task in pending if "://" not in task.shard.url][:SAMPLED_SHARDS]
     sampled = sum(task.shard.size for task in local)
     if sampled:
         counted = sum(len(index_shard(Path(task.shard.url)).samples) for task in local)
-        photos = round(counted * bytes_left / sampled)
+        photos = round(counted * left / sampled)
         basis = f"{counted} photos counted in {len(local)} of {len(pending)} shards"
     else:
         photos, basis = None, "photos are counted as they are read from remote shards"

@@ -34,6 +34,11 @@ def prepare(config: Config) -> Prepared:
     return Prepared(run, shards, make_plan(shards, run.output.committed()))
 
 
+def bytes_left(plan: Plan) -> int:
+    """The input that pending shards have left, their units taken as equally large."""
+    return round(sum(task.shard.size * (1 - len(task.done) / (task.parts or 1)) for task in plan.pending))
+
+
 def execute(prepared: Prepared, address: str | None = None, progress: TextIO | None = None) -> None:
     """Do what is left, on Ray. Returns when every unit is committed.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
@@ -17,6 +17,7 @@ from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome
 from pipeline.source import read_shard
+from pipeline.stages import Detect, Enhance, Restore
 
 MAX_LOSSES_IN_A_ROW = 20
 """When so many photos lose their worker one after the other, it is not the photos."""
@@ -28,23 +29,37 @@ class WorkersDie(RuntimeError):
     """Workers die whatever photo they get; one line."""
 
 
-def isolate(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Iterator[Outcome]:
-    """Finish what ``tasks`` leave to do photo by photo; who kills its worker or never ends is rejected.
+class Worker(Protocol):
+    """What restores the only photo of a block, in a process of its own."""
 
+    def restore(self, block: pa.Table) -> pa.Table:
+        """The block with the photo decided, or a failed block."""
+        ...
+
+
+def isolate(
+    run: Run,
+    tasks: Sequence[ShardTask],
+    sizes: Sizes,
+    worker: Callable[[Run, str, PoolSize], Worker] | None = None,
+) -> Iterator[Outcome]:
+    """Finish what ``tasks`` leave to do photo by photo; one that kills its worker or never ends is rejected.
+
+    worker: makes what restores a photo, all stages when not given.
     Raises WorkersDie when that happens to MAX_LOSSES_IN_A_ROW photos in a row: then it is not the photos.
     """
     commit = Commit(run)
-    with Solitary(run, sizes) as worker:
+    with Solitary(run, sizes, worker or AllStages) as solitary:
         for task in tasks:
             for block in read_shard(task, run.config.unit, run.input_options):
-                yield commit.commit(block if failure_of(block) else worker.restore(block))
+                yield commit.commit(block if failure_of(block) else solitary.restore(block))
 
 
 class Solitary:
-    """One worker with all stages, replaced when a photo kills it."""
+    """One worker, replaced when a photo kills it."""
 
-    def __init__(self, run: Run, sizes: Sizes) -> None:
-        self.run, self.sizes = run, sizes
+    def __init__(self, run: Run, sizes: Sizes, worker: Callable[[Run, str, PoolSize], Worker]) -> None:
+        self.run, self.sizes, self.worker = run, sizes, worker
         self.actor: Any = None  # Ray's handles have no useful type
         self.losses_in_a_row = 0
 
@@ -85,11 +100,10 @@ class Solitary:
 
     def _start(self) -> Any:
         widest = self.sizes.restore
-        actor: Any = ray.remote(AllStages)
         options = {"num_cpus": widest.cpus, "num_gpus": widest.gpus, "max_restarts": 0}
-        started = actor.options(**options).remote(self.run, self.sizes.device, widest)
-        ray.get(started.ready.remote())  # a worker that cannot start is not the photo's doing
-        return started
+        actor: Any = ray.remote(_Alone).options(**options).remote(self.worker, self.run, self.sizes.device, widest)
+        ray.get(actor.ready.remote())  # a worker that cannot start is not the photo's doing
+        return actor
 
     def _end(self) -> None:
         if self.actor is not None:
@@ -97,17 +111,25 @@ class Solitary:
             self.actor = None
 
 
+class _Alone:
+    """The actor around a worker."""
+
+    def __init__(self, worker: Callable[[Run, str, PoolSize], Worker], run: Run, device: str, size: PoolSize) -> None:
+        self.worker = worker(run, device, size)
+
+    def ready(self) -> bool:
+        return True
+
+    def restore(self, block: pa.Table) -> pa.Table:
+        return self.worker.restore(block)
+
+
 class AllStages:
     """The stages of the stream in one process."""
 
     def __init__(self, run: Run, device: str, size: PoolSize) -> None:
-        from pipeline.stages import Detect, Enhance, Restore  # torch, which the driver can do without
-
         config, face_size = run.config.without_secrets(), run.models.face_size
         self.stages = [stage(config, face_size, device, size.threads) for stage in (Detect, Restore, Enhance)]
-
-    def ready(self) -> bool:
-        return True
 
     def restore(self, block: pa.Table) -> pa.Table:
         for stage in self.stages:

@@ -147,7 +147,7 @@ def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; train one with 'dr2e train'") from None
     if kind != role:
-        raise ModelError(f"{role}: {path} holds a {kind}; name a {role} model")
+        raise ModelError(f"{role}: {path} holds a model of kind '{kind}'; name one of kind '{role}'")
     name, licence = description.get("name", path.stem), description.get("licence", "unknown")
     return Model(source, str(name), str(licence), _sha256([path])), description
 

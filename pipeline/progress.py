@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -21,11 +22,11 @@ class Progress:
     """
 
     def __init__(self, total_bytes: int, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
+        self._stream = _standard_error() if stream is None else stream
         self._live = self._stream.isatty()
         self._total, self._bytes = total_bytes, 0.0
         self.photos = self.faces = self.rejected = 0
-        self._phase = "starting"
+        self._phase = "starting Ray"
         self._began = time.monotonic()
         self._working_since: float | None = None
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class Progress:
         """Name what is happening, for example "restoring"."""
         with self._lock:
             self._phase = text
-            if self._working_since is None and text != "starting":
+            if self._working_since is None and text != "starting Ray":
                 self._working_since = time.monotonic()
 
     def add(self, photos: int, faces: int, rejected: int, share: float) -> None:
@@ -79,6 +80,14 @@ class Progress:
     def _write(self, line: str, last: bool = False) -> None:
         self._stream.write(f"\r\x1b[2K{line}" + ("\n" if last else "") if self._live else line + "\n")
         self._stream.flush()
+
+
+def _standard_error() -> TextIO:
+    """Standard error by a descriptor of our own: a session with Ray redirects the usual one."""
+    try:
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace")
+    except (OSError, ValueError):  # a test's or a notebook's stand-in
+        return sys.stderr
 
 
 def clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from ray.exceptions import RayError
 
+from pipeline.driver import bytes_left
 from pipeline.inputs import ShardRef
 from pipeline.isolate import WorkersDie, isolate
 from pipeline.plan import Plan, make_plan
@@ -25,34 +26,30 @@ class RunFailed(RuntimeError):
 
 def run_rounds(run: Run, shards: Sequence[ShardRef], address: str | None, to: TextIO | None) -> None:
     """Restore until every unit of ``shards`` is committed. Raises RunFailed, ClusterError, ConfigError."""
-    with session(address) as nodes:
-        widths = sizes(run.config.resources, nodes)
+    plan = make_plan(shards, run.output.committed())
+    with Progress(bytes_left(plan), to) as progress, session(address) as nodes:
         try:
-            _Rounds(run, shards, widths, to).run_all()
+            _Rounds(run, shards, sizes(run.config.resources, nodes), progress).run_all()
         except (RayError, WorkersDie, StorageError) as error:
             raise RunFailed(" ".join(str(error).split())[:1000]) from error
 
 
 class _Rounds:
-    def __init__(self, run: Run, shards: Sequence[ShardRef], widths: Sizes, to: TextIO | None) -> None:
-        self.run, self.shards, self.widths = run, shards, widths
+    def __init__(self, run: Run, shards: Sequence[ShardRef], widths: Sizes, progress: Progress) -> None:
+        self.run, self.shards, self.widths, self.progress = run, shards, widths, progress
         self.failures: dict[str, str] = {}
-        plan = self.plan()
-        left = sum(task.shard.size * (1 - len(task.done) / (task.parts or 1)) for task in plan.pending)
-        self.progress = Progress(round(left), to)
 
     def run_all(self) -> None:
-        with self.progress:
-            for number in range(1, self.run.config.resources.rounds + 1):
-                plan = self.plan()
-                if plan.complete:
-                    return
-                self.progress.phase("restoring" if number == 1 else f"round {number}")
-                self.follow(stream(self.run, plan.pending, self.widths))
+        for number in range(1, self.run.config.resources.rounds + 1):
             plan = self.plan()
-            if not plan.complete:
-                self.progress.phase("photo by photo")
-                self.follow(isolate(self.run, plan.pending, self.widths))
+            if plan.complete:
+                return
+            self.progress.phase("restoring" if number == 1 else f"round {number}")
+            self.follow(stream(self.run, plan.pending, self.widths))
+        plan = self.plan()
+        if not plan.complete:
+            self.progress.phase("photo by photo")
+            self.follow(isolate(self.run, plan.pending, self.widths))
         if not self.plan().complete:
             unit, reason = next(iter(self.failures.items()), ("", "its workers died"))
             raise RunFailed(f"{len(self.failures)} units could not be finished; {unit}: {reason}")

@@ -1,0 +1,114 @@
+"""Photos that kill their worker, and workers that are killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.api import restore
+from pipeline.config import build, load
+from pipeline.driver import prepare
+from pipeline.isolate import isolate
+from pipeline.output import Output
+from pipeline.resources import Node, sizes
+from pipeline.tar import write_shard
+
+
+def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
+    class Fragile:
+        """Finishes a photo, but dies of "poison" and never ends with "stuck"."""
+
+        def __init__(self, run, device, size):
+            pass
+
+        def restore(self, block):
+            from pipeline.blocks import from_block, to_block, unit_of
+
+            (photo,) = from_block(block)
+            if photo.key == "poison":
+                os._exit(1)
+            if photo.key == "stuck":
+                time.sleep(3600)
+            photo.status = "no_face"
+            return to_block(unit_of(block), [photo])
+
+    shard = tmp_path / "in.tar"
+    keys = ["a", "poison", "b", "stuck", "c"]
+    write_shard(shard, [(f"{key}.jpg", b"photo") for key in keys])
+    settings = {"input": str(shard), "output": str(tmp_path / "out"), "resources": {"isolated_seconds": 5}}
+    prepared = prepare(build(settings))
+    widths = sizes(prepared.run.config.resources, [Node(2, 0)])
+
+    (outcome,) = isolate(prepared.run, prepared.plan.pending, widths, Fragile)
+    assert (outcome.failure, outcome.photos, outcome.rejected) == ("", 5, 2)
+    output = Output(tmp_path / "out")
+    (record,) = output.records()
+    rows = {row["key"]: row["error"] for row in output.manifest(record).to_pylist()}
+    assert rows == {"a": None, "poison": "worker.died", "b": None, "stuck": "worker.stuck", "c": None}
+
+
+def workers_of_this_process(name: str) -> list[int]:
+    """Ray workers below this process whose title begins so."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                titles[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:  # it has just ended
+                continue
+
+    def is_ours(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return [pid for pid, title in titles.items() if title.startswith(name) and is_ours(pid)]
+
+
+def test_a_killed_worker_costs_nothing(collection, finished, cluster, quick, objects, tmp_path):
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not killed and not over.wait(0.02):
+            if any((tmp_path / "out" / "commits").glob("*.json")):
+                for pid in workers_of_this_process("ray::MapWorker(MapBatches(Restore)")[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        config = load(None, quick, {"input": str(collection), "output": str(tmp_path / "out")})
+        restore(config, progress=io.StringIO())
+    finally:
+        over.set()
+        killer.join()
+    assert killed, "no worker was found to kill"
+    assert objects(tmp_path / "out") == objects(finished)
+    assert Output(tmp_path / "out").verify() == []
+
+
+def test_workers_that_die_whatever_they_get_end_the_run(cluster, tmp_path, monkeypatch):
+    class Doomed:
+        def __init__(self, run, device, size):
+            pass
+
+        def restore(self, block):
+            os._exit(1)
+
+    monkeypatch.setattr("pipeline.isolate.MAX_LOSSES_IN_A_ROW", 2)
+    shard = tmp_path / "in.tar"
+    write_shard(shard, [(f"{key}.jpg", b"photo") for key in "abc"])
+    prepared = prepare(build({"input": str(shard), "output": str(tmp_path / "out")}))
+    widths = sizes(prepared.run.config.resources, [Node(2, 0)])
+    with pytest.raises(RuntimeError, match="2 photos in a row lost their worker, the last b"):
+        list(isolate(prepared.run, prepared.plan.pending, widths, Doomed))
+    assert Output(tmp_path / "out").committed() == set()
