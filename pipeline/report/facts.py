@@ -21,6 +21,7 @@ QUARANTINE_EXAMPLES = 100
 class Strip:
     """One face's JPEG strip, before | after DR2 | after the enhancer, and its numbers."""
 
+    shard: str
     key: str
     face: int
     jpeg: bytes
@@ -29,6 +30,11 @@ class Strip:
     tau: int | None
     niqe_in: float
     niqe_out: float
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        """Of this face alone in its run: shard, key, index."""
+        return self.shard, self.key, self.face
 
     @property
     def gain(self) -> float:
@@ -43,19 +49,16 @@ class Scores:
     edges: tuple[float, ...] = tuple(i / 2 for i in range(61))
     counts: list[int] = field(default_factory=lambda: [0] * 60)
     total: float = 0.0
-    finite: int = 0
 
-    def add(self, value: float | None) -> None:
-        """Count a score; one that could not be measured (None, infinite or NaN) is left out."""
-        if value is None or not isfinite(value):
-            return
-        self.finite += 1
+    def add(self, value: float) -> None:
+        """Count a finite score."""
         self.total += value
         self.counts[max(0, min(bisect_right(self.edges, value) - 1, len(self.counts) - 1))] += 1
 
     @property
     def mean(self) -> float | None:
-        return self.total / self.finite if self.finite else None
+        count = sum(self.counts)
+        return self.total / count if count else None
 
 
 class Extremes:
@@ -63,16 +66,16 @@ class Extremes:
 
     def __init__(self, measure: Callable[[Strip], float]) -> None:
         self._measure = measure
-        self._heap: list[tuple[float, str, int, Strip]] = []
+        self._heap: list[tuple[float, tuple[str, str, int], Strip]] = []
 
     def add(self, strip: Strip) -> None:
-        heapq.heappush(self._heap, (self._measure(strip), strip.key, strip.face, strip))
+        heapq.heappush(self._heap, (self._measure(strip), strip.name, strip))
         if len(self._heap) > GALLERY:
             heapq.heappop(self._heap)
 
     def strips(self) -> list[Strip]:
         """Greatest first."""
-        return [entry[-1] for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
+        return [entry[-1] for entry in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
 
 
 @dataclass(frozen=True)
@@ -122,25 +125,24 @@ class Facts:
             return
         self.faces_per_photo[len(row["faces"])] += 1
         for index, face in enumerate(row["faces"]):
-            self._add_face(row["key"], index, face)
+            self._add_face(row, index, face)
 
-    def _add_face(self, key: str, index: int, face: Mapping[str, Any]) -> None:
+    def _add_face(self, row: Mapping[str, Any], index: int, face: Mapping[str, Any]) -> None:
         self.faces[face["status"]] += 1
         if face["n"] is not None:
             self.n[face["n"]] += 1
             self.tau[face["tau"]] += 1
         self.evaluations += face["evaluations"]
         niqe_in, niqe_out = face["niqe_in"], face["niqe_out"]
+        if niqe_in is None or niqe_out is None or not isfinite(niqe_in) or not isfinite(niqe_out):
+            return  # means and histograms of before and after are over the same faces
         self.before.add(niqe_in)
         self.after.add(niqe_out)
-        if niqe_in is None or niqe_out is None:
-            return
         self.compared += 1
         self.improved += niqe_out < niqe_in
-        if face["preview"] and isfinite(niqe_in) and isfinite(niqe_out):
-            strip = Strip(
-                key, index, face["preview"], face["status"], face["n"], face["tau"], niqe_in, niqe_out
-            )
+        if face["preview"]:
+            numbers = face["status"], face["n"], face["tau"], niqe_in, niqe_out
+            strip = Strip(row["shard"], row["key"], index, face["preview"], *numbers)
             for gallery in (self.worst, self.best, self.gained, self.lost):
                 gallery.add(strip)
 
@@ -153,16 +155,16 @@ def galleries(facts: Facts) -> Iterable[tuple[str, list[Strip]]]:
         "NIQE fell most": facts.gained.strips(),
         "NIQE fell least, or rose": facts.lost.strips(),
     }
-    every = {(strip.key, strip.face): strip for strips in ordered.values() for strip in strips}
+    every = {strip.name: strip for strips in ordered.values() for strip in strips}
     if len(every) <= GALLERY:
         if every:
             yield "By NIQE after restoration, highest first", sorted(
                 every.values(), key=lambda strip: -strip.niqe_out
             )
         return
-    shown: set[tuple[str, int]] = set()
+    shown: set[tuple[str, str, int]] = set()
     for title, strips in ordered.items():
-        fresh = [strip for strip in strips if (strip.key, strip.face) not in shown]
-        shown |= {(strip.key, strip.face) for strip in fresh}
+        fresh = [strip for strip in strips if strip.name not in shown]
+        shown |= {strip.name for strip in fresh}
         if fresh:
             yield title, fresh

@@ -20,7 +20,7 @@ from pipeline.commit import CommitContext, commit_unit
 from pipeline.output import Output
 from pipeline.records import Face, Photo
 from pipeline.report import write_report
-from pipeline.report.facts import GALLERY, QUARANTINE_EXAMPLES, Scores
+from pipeline.report.facts import GALLERY, QUARANTINE_EXAMPLES, Facts, Scores, galleries
 
 VOID = {"meta", "img", "br", "path", "rect", "link", "input", "hr"}
 NASTY_KEY = "a/<b>&\"'key"
@@ -133,7 +133,7 @@ def test_it_counts_what_the_output_holds(small: Path):
     for figure in ("7 photos", "4 restored", "1 without a face", "2 quarantined", "5 faces", "1 kept as they were"):
         value, label = figure.split(" ", 1)
         assert re.search(rf"{label} +{value}\b", text), figure
-    assert "2 units committed" in text
+    assert "2 units committed, from 20 November 2026, 10:00 UTC to" in text
     assert "Mean NIQE 7.00 before and 4.88 after; lower in 50.0 % of 4 faces" in text
     assert "160 network evaluations, 40.0 per face restored by DR2" in text
 
@@ -197,12 +197,32 @@ def test_the_same_output_gives_the_same_page(small: Path):
     assert (small / "report.html").read_bytes() == first
 
 
-def test_scores_that_could_not_be_measured_are_left_out():
+def test_scores_beyond_the_axis_go_to_its_ends():
     scores = Scores()
-    for value in (None, float("inf"), float("nan"), 3.2, 500.0):
+    for value in (-0.1, 3.2, 500.0):
         scores.add(value)
-    assert scores.finite == 2
-    assert scores.counts[6] == scores.counts[-1] == 1
+    assert scores.counts[0] == scores.counts[6] == scores.counts[-1] == 1
+    assert scores.mean == pytest.approx(503.1 / 3)
+
+
+def test_faces_of_the_same_name_in_two_shards_are_two_faces():
+    facts = Facts("out", {})
+    for shard in ("a.tar", "b.tar"):
+        face = {"status": "restored", "n": 4, "tau": 0, "evaluations": 1, "niqe_in": 5.0, "niqe_out": 4.0}
+        facts.add_row({"status": "restored", "key": "k", "shard": shard, "faces": [face | {"preview": b"jpeg"}]})
+    ((_, strips),) = galleries(facts)
+    assert {strip.shard for strip in strips} == {"a.tar", "b.tar"}
+
+
+@pytest.mark.parametrize("missing", [(None, 5.0), (5.0, None), (float("inf"), 5.0)])
+def test_a_face_without_both_scores_is_left_out_of_the_comparison(missing):
+    facts = Facts("out", {})
+    face = {"status": "restored", "n": 4, "tau": 0, "evaluations": 1, "preview": b"jpeg"}
+    face |= dict(zip(("niqe_in", "niqe_out"), missing, strict=True))
+    facts.add_row({"status": "restored", "key": "k", "shard": "a.tar", "faces": [face]})
+    assert facts.faces["restored"] == 1
+    assert facts.compared == sum(facts.before.counts) == sum(facts.after.counts) == 0
+    assert list(galleries(facts)) == []
 
 
 def test_the_command_prints_where_it_is(small: Path):
