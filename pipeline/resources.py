@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import ConfigError, Pool, Resources
 
@@ -37,17 +38,20 @@ class Sizes:
 
 
 def sizes(resources: Resources, nodes: Sequence[Node]) -> Sizes:
-    """Settle every "auto" for these machines. Raises ConfigError when cuda is asked for and there is none."""
+    """Settle every "auto" for these machines, leaving CPUs to read and commit with.
+
+    Raises ConfigError when cuda is asked for and there is none.
+    """
     has_gpu = any(node.gpus >= 1 for node in nodes)
     if resources.device == "cuda" and not has_gpu:
         raise ConfigError("resources.device: cuda was asked for, but Ray sees no GPU; use auto or cpu")
     device = "cuda" if has_gpu and resources.device != "cpu" else "cpu"
-    return Sizes(
-        device,
-        detect=_pool(resources.detect, device, nodes),
-        restore=_pool(resources.restore, device, nodes),
-        enhance=_pool(resources.enhance, device, nodes),
-    )
+    pools = [_pool(pool, device, nodes) for pool in (resources.detect, resources.restore, resources.enhance)]
+    # Actors hold their CPUs for good: if they held all, nothing would be read or committed, ever.
+    room = sum(node.cpus for node in nodes) - resources.read_cpus - resources.commit_cpus
+    reserved = sum(pool.workers * pool.cpus for pool in pools)
+    share = min(1.0, max(room, 0.0) / reserved) if reserved else 1.0
+    return Sizes(device, *(replace(pool, cpus=math.floor(pool.cpus * share * 100) / 100) for pool in pools))
 
 
 def _pool(pool: Pool, device: str, nodes: Sequence[Node]) -> PoolSize:

@@ -49,9 +49,12 @@ def session(address: str | None = None) -> Iterator[list[Node]]:
 
 
 def nodes() -> list[Node]:
-    """The living machines that offer CPUs."""
+    """The living machines that offer CPUs. Raises ClusterError when there is none."""
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    return [Node(node["CPU"], node.get("GPU", 0.0)) for node in alive if node.get("CPU")]
+    found = [Node(node["CPU"], node.get("GPU", 0.0)) for node in alive if node.get("CPU")]
+    if not found:
+        raise ClusterError("the Ray cluster has no machine that offers CPUs yet; start its workers first")
+    return found
 
 
 @contextmanager

@@ -40,3 +40,11 @@ def test_what_is_set_is_kept():
 def test_cuda_without_a_gpu_is_refused():
     with pytest.raises(ConfigError, match="Ray sees no GPU"):
         sizes(Resources(device="cuda"), LAPTOP)
+
+
+def test_however_many_workers_there_is_room_to_read_and_commit():
+    resources = Resources.model_validate({"restore": {"workers": 9, "cpus": 1}, "enhance": {"workers": 5}})
+    found = sizes(resources, LAPTOP)
+    reserved = sum(pool.workers * pool.cpus for pool in (found.detect, found.restore, found.enhance))
+    assert 1.0 < reserved <= 2 - resources.read_cpus - resources.commit_cpus
+    assert found.restore.workers == 9
