@@ -104,7 +104,7 @@ class DegradationRemover:
         """
         if not crops:
             return []
-        looks = appearances(_unit_range(crops), self.niqe)
+        looks = appearances(unit_range(crops), self.niqe)
         faces = [
             _Face(crop, FaceNoise(self.seed, key, index), look)
             for crop, (key, index), look in zip(crops, identities, looks, strict=True)
@@ -136,31 +136,38 @@ class DegradationRemover:
     def _run(self, chain: Chain, faces: Sequence[_Face]) -> None:
         """Runs one chain over faces, batch by batch, and adds its candidates to each."""
         for start in range(0, len(faces), self.batch):
-            self._run_batch(chain, faces[start : start + self.batch])
+            together = faces[start : start + self.batch]
+            found = self.candidates(chain, [face.crop for face in together], [face.noise for face in together])
+            for face, of_face in zip(together, found, strict=True):
+                face.evaluations += self.cost(chain)
+                for candidate, image in of_face:
+                    face.candidates.append(candidate)
+                    face.images[candidate.n, candidate.tau] = image
 
-    def _run_batch(self, chain: Chain, faces: Sequence[_Face]) -> None:
-        omega = min(chain.omega, self.last_step)
-        taus = [tau for tau in chain.taus if tau <= omega] or [omega]
-        inputs = _unit_range([face.crop for face in faces])
-        results = sample(
-            self.prior,
-            self.schedule,
-            inputs * 2 - 1,
-            n=chain.n,
-            omega=omega,
-            taus=taus,
-            noise=[face.noise for face in faces],
-        )
-        for face in faces:
-            face.evaluations += evaluations(omega, taus)
-        for tau in taus:
+    def candidates(
+        self, chain: Chain, crops: Sequence[Pixels], noise: Sequence[FaceNoise]
+    ) -> list[list[tuple[Candidate, Pixels]]]:
+        """One chain over one batch: per face its candidates with their images, (S, S, 3) uint8, largest tau first."""
+        omega, taus = self._within_training(chain)
+        faces = unit_range(crops)
+        results = sample(self.prior, self.schedule, faces * 2 - 1, n=chain.n, omega=omega, taus=taus, noise=noise)
+        found: list[list[tuple[Candidate, Pixels]]] = [[] for _ in crops]
+        for tau in sorted(taus, reverse=True):
             images = _pixels(results[tau])
-            # Judge what will be written: eight bits, not the network's floats.
-            written = _unit_range(images)
-            scores, kept = self.niqe.score(written), fidelity(written, inputs)
-            for face, image, score, agreement in zip(faces, images, scores, kept, strict=True):
-                face.candidates.append(Candidate(chain.n, tau, float(score), float(agreement)))
-                face.images[chain.n, tau] = image
+            written = unit_range(images)  # judge what will be written: eight bits, not the network's floats
+            scores, agreement = self.niqe.score(written), fidelity(written, faces)
+            for of_face, image, score, kept in zip(found, images, scores, agreement, strict=True):
+                of_face.append((Candidate(chain.n, tau, float(score), float(kept)), image))
+        return found
+
+    def cost(self, chain: Chain) -> int:
+        """U-Net evaluations that ``chain`` costs per face."""
+        return evaluations(*self._within_training(chain))
+
+    def _within_training(self, chain: Chain) -> tuple[int, list[int]]:
+        """omega and taus of a chain, cut to the steps the prior was trained at."""
+        omega = min(chain.omega, self.last_step)
+        return omega, [tau for tau in chain.taus if tau <= omega] or [omega]
 
     def _removal(self, face: _Face, chosen: Candidate | None, reason: str) -> Removal:
         return Removal(
@@ -188,7 +195,7 @@ class DegradationRemover:
         return step * STRIDE
 
 
-def _unit_range(images: Sequence[Pixels] | Pixels) -> torch.Tensor:
+def unit_range(images: Sequence[Pixels] | Pixels) -> torch.Tensor:
     """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(np.stack(images))).permute(0, 3, 1, 2).float() / 255
 

@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from operators.quality.appearance import Appearance
+from operators.quality.selection import Candidate, Chain, Policy
+
+GENTLE, STRONG = Chain(2, 20, (4, 12)), Chain(4, 36, (16, 28))
+POLICY = Policy(natural=3.0, margin=0.5, chains=(GENTLE, STRONG))
+
+
+def face(niqe: float) -> Appearance:
+    return Appearance(niqe=niqe, balance=0.0, grain=2.0)
+
+
+def candidates(chain: Chain, *niqe: float) -> list[Candidate]:
+    """Fidelity falls with N and tau, as it does."""
+    return [
+        Candidate(chain.n, tau, score, fidelity=1 - chain.n / 100 - tau / 1000)
+        for tau, score in zip(chain.taus, niqe, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("niqe", [1.0, 3.0, math.inf, math.nan])
+def test_a_good_or_unmeasurable_face_is_kept_without_a_chain(niqe: float) -> None:
+    assert POLICY.next_chain(face(niqe), []) is None
+    choice = POLICY.choose(face(niqe), [])
+    assert choice.candidate is None and choice.reason
+
+
+def test_the_gentle_chain_runs_first_and_the_strong_one_only_when_it_must() -> None:
+    assert POLICY.next_chain(face(6), []) == GENTLE
+    assert POLICY.next_chain(face(6), candidates(GENTLE, 4.0, 2.9)) is None
+    unfinished = candidates(GENTLE, 6.0, 5.0)
+    assert POLICY.next_chain(face(6), unfinished) == STRONG
+    assert POLICY.next_chain(face(6), unfinished + candidates(STRONG, 4.0, 4.5)) is None
+
+
+def test_the_most_faithful_natural_candidate_wins_over_the_lowest_niqe() -> None:
+    found = candidates(GENTLE, 5.0, 2.9) + candidates(STRONG, 2.2, 1.5)
+    chosen = POLICY.choose(face(6), found).candidate
+    assert chosen is not None
+    assert (chosen.n, chosen.tau) == (2, 12)
+
+
+def test_short_of_natural_the_margin_above_the_floor_decides() -> None:
+    found = candidates(GENTLE, 6.0, 4.4) + candidates(STRONG, 4.0, 4.2)
+    near = POLICY.choose(face(7), found).candidate
+    assert near is not None
+    assert (near.n, near.tau) == (2, 12)
+    strict = Policy(natural=3.0, margin=0.0, chains=POLICY.chains).choose(face(7), found).candidate
+    assert strict is not None
+    assert (strict.n, strict.tau) == (4, 16)
+
+
+def test_a_candidate_that_cannot_be_measured_never_wins() -> None:
+    found = candidates(GENTLE, math.inf, 5.0) + candidates(STRONG, math.inf, 5.2)
+    chosen = POLICY.choose(face(7), found).candidate
+    assert chosen is not None
+    assert (chosen.n, chosen.tau) == (2, 12)
+
+
+def test_when_none_can_be_measured_the_face_is_kept() -> None:
+    found = candidates(GENTLE, math.inf, math.inf)
+    assert POLICY.choose(face(7), found).candidate is None
+
+
+def test_order_of_candidates_does_not_matter() -> None:
+    found = candidates(GENTLE, 6.0, 4.4) + candidates(STRONG, 4.0, 4.2)
+    assert POLICY.choose(face(7), found) == POLICY.choose(face(7), found[::-1])
+
+
+def test_the_built_in_chains_go_from_gentle_to_strong_with_taus_on_the_way() -> None:
+    chains = Policy().chains
+    assert [chain.n for chain in chains] == sorted({chain.n for chain in chains})
+    assert all(0 <= tau <= chain.omega for chain in chains for tau in chain.taus)
