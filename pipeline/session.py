@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 import ray
@@ -59,9 +59,11 @@ def nodes() -> list[Node]:
 
 @contextmanager
 def _only_our_words() -> Iterator[None]:
-    """Keep what Ray's C++ core prints to standard error from running into our lines; its log files have it too.
+    """Keep what Ray says out of our lines and answers.
 
-    Python's sys.stderr goes on as before.
+    What its C++ core prints to standard error is dropped (its log files have it too); what its driver prints to
+    standard output, such as that a worker died, goes to standard error, for standard output may be read by a
+    program. Python's sys.stderr goes on as before.
     """
     python, before = sys.stderr, os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -69,7 +71,8 @@ def _only_our_words() -> Iterator[None]:
         if _writes_to_descriptor_2(python):
             sys.stderr = os.fdopen(os.dup(before), "w", buffering=1, errors="backslashreplace")
         os.dup2(nowhere, 2)
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         os.dup2(before, 2)
         if sys.stderr is not python:

@@ -76,3 +76,5 @@ def configure(context: DataContext) -> None:
     context.print_on_execution_start = False
     # The only way to bound retries until 2.64, which the project's requirements exclude.
     warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
+    # Fewer units than workers is no news at the end of a run.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors", category=UserWarning)
