@@ -17,10 +17,11 @@ from jobs.training.faces import LabelledPhoto, held_out, load_labelled
 from jobs.training.measure_detector import measure
 from jobs.training.options import data_option, training_options
 from jobs.training.scenes import Portrait, compose, prepare
-from operators.detect.builtin import BuiltinDetector, to_network
+from operators.detect.builtin import BuiltinDetector
 from operators.detect.landmarks import LandmarkNetwork, landmark_loss
 from operators.detect.loss import detection_loss
 from operators.detect.network import FaceNetwork
+from operators.detect.scan import to_network
 from operators.detect.targets import Labels, Targets, assign
 from operators.training.loop import TrainingPlan, train
 from operators.training.weights import save_weights
