@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from operators.detect.align import align
 from operators.images import ImageLimits, decode
-from pipeline.inputs import resolve_inputs
+from pipeline.inputs import InputError, resolve_inputs
 from pipeline.shards import read_samples
 
 
@@ -62,7 +62,7 @@ def load_labelled(urls: Iterable[str], options: Mapping[str, Any] | None = None)
 def aligned_faces(photos: Iterable[LabelledPhoto], size: int) -> tuple[list[str], NDArray[np.uint8]]:
     """Align every labelled face to the FFHQ template: keys, and (M, size, size, 3) uint8 crops.
 
-    Raises ValueError when no photo carries landmarks.
+    Raises InputError when no photo carries landmarks.
     """
     keys, crops = [], []
     for photo in photos:
@@ -70,5 +70,5 @@ def aligned_faces(photos: Iterable[LabelledPhoto], size: int) -> tuple[list[str]
             keys.append(photo.key)
             crops.append(align(photo.pixels, photo.landmarks, size)[0])
     if not crops:
-        raise ValueError("no sample has a JSON with landmarks5; training needs aligned faces")
+        raise InputError("no sample has a JSON with landmarks5; training needs aligned faces")
     return keys, np.stack(crops)

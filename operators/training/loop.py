@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from operators.training.weights import WeightsError
+
 LossFunction = Callable[[nn.Module, int, np.random.Generator], tuple[Tensor, Mapping[str, float]]]
 """``loss(model, step, rng) -> (scalar loss, extra numbers for the curve)``; it draws its own batch from rng."""
 
@@ -183,7 +185,7 @@ def _resume(path: Path, model: nn.Module, ema: Ema, optimiser: torch.optim.Optim
     try:
         model.load_state_dict(saved["model"])
     except RuntimeError as error:
-        raise ValueError(f"{path} holds another network than the one asked for; choose another --out") from error
+        raise WeightsError(f"{path} holds another network than the one asked for; choose another --out") from error
     ema.state = {name: value.to(device) for name, value in saved["ema"].items()}
     optimiser.load_state_dict(saved["optimiser"])
     return int(saved["step"])
