@@ -23,6 +23,7 @@ class Progress:
 
     def __init__(self, total_bytes: int, stream: TextIO | None = None) -> None:
         self._stream = _standard_error() if stream is None else stream
+        self._is_ours = self._stream not in (stream, sys.stderr)
         self._live = self._stream.isatty()
         self._total, self._bytes = total_bytes, 0.0
         self.photos = self.faces = self.rejected = 0
@@ -41,6 +42,8 @@ class Progress:
         self._closed.set()
         self._thread.join()
         self._write(self.line(), last=True)
+        if self._is_ours:
+            self._stream.close()
 
     def phase(self, text: str) -> None:
         """Name what is happening, for example "restoring"."""

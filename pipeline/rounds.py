@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -18,6 +19,8 @@ from pipeline.session import session
 from pipeline.sink import Outcome
 from pipeline.storage import StorageError
 from pipeline.stream import stream
+
+log = logging.getLogger(__name__)
 
 
 class RunFailed(RuntimeError):
@@ -46,6 +49,8 @@ class _Rounds:
                 return
             self.progress.phase("restoring" if number == 1 else f"round {number}")
             self.follow(stream(self.run, plan.pending, self.widths))
+            for unit, reason in self.failures.items():
+                log.warning("%s was not finished in round %d: %s", unit, number, reason)
         plan = self.plan()
         if not plan.complete:
             self.progress.phase("photo by photo")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs import cli, plan, status, verify
+from jobs import cli, plan, restore, status, verify
 from jobs.options import parse_storage
 from pipeline.config import ConfigError
 
@@ -84,6 +84,14 @@ def test_plan_counts_images_without_packing_them(photographs, quick, tmp_path):
     found = plan_of(tmp_path / "photos", tmp_path / "out", quick)
     assert (found["photos_left"], found["bytes_left"]) == (5, sum(map(len, photographs)))
     assert not (tmp_path / "out").exists()
+
+
+def test_restore_answers_a_program_in_json(collection, finished, quick):
+    settings = [f"--set={setting}" for setting in quick]
+    said = answer(restore.command, f"--input={collection}", f"--output={finished}", *settings, "--json", code=3)
+    summary = json.loads(said)
+    assert (summary["was_complete"], summary["report"]) == (True, f"{finished}/report.html")
+    assert summary["status"]["errors"] == {"image.unreadable": 1}
 
 
 def test_status_counts_and_verify_finds_damage(finished, tmp_path):
