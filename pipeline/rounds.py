@@ -34,7 +34,7 @@ def run_rounds(run: Run, shards: Sequence[ShardRef], address: str | None, to: Te
         try:
             _Rounds(run, shards, sizes(run.config.resources, nodes), progress).run_all()
         except (RayError, WorkersDie, StorageError) as error:
-            raise RunFailed(" ".join(str(error).split())[:1000]) from error
+            raise RunFailed(gist(error)) from error
 
 
 class _Rounds:
@@ -69,3 +69,9 @@ class _Rounds:
             else:
                 self.failures.pop(outcome.unit, None)
                 self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)
+
+
+def gist(error: BaseException) -> str:
+    """One line of an error whose text may be a remote traceback: how it begins, and the cause at its end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0][:200]} ... {lines[-1][:500]}"
