@@ -96,9 +96,9 @@ def split(photos: Iterable[LabelledPhoto]) -> tuple[list[Portrait], list[Labelle
 
 @click.command("detector")
 @data_option
-@training_options(steps=2400, lr=2e-3, batch=12)
+@training_options(steps=2000, lr=2e-3, batch=12)
 @click.option("--side", default=256, show_default=True, help="Side of a scene in pixels, a multiple of 32.")
-@click.option("--landmark-steps", default=2400, show_default=True, help="Steps of the landmark network.")
+@click.option("--landmark-steps", default=1500, show_default=True, help="Steps of the landmark network.")
 @click.option("--landmark-batch", default=32, show_default=True, help="Close-ups per step of the landmark network.")
 def command(
     data: tuple[str, ...],

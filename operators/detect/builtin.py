@@ -93,7 +93,7 @@ class BuiltinDetector:
         ]
         first = self._look(photo, views)
         views = [upright_view(view, points) for view, points in zip(views, first, strict=True)]
-        return (first + self._look(photo, views)) / 2
+        return ((first + self._look(photo, views)) / 2).astype(np.float32)
 
     def _look(self, photo: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.float32]:
         """Landmarks (N, 5, 2) in photo pixels, the mean of what a close-up and its mirror image say."""

@@ -54,7 +54,8 @@ class Scanner:
         found = suppress(concatenate([self._scan(tile) for tile in tiles(photo)]), inside=1.0)
         height, width = photo.shape[:2]
         middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
-        return found.where(((middles >= 0) & (middles < (width, height))).all(axis=1))
+        inside: NDArray[np.bool_] = np.all((middles >= 0) & (middles < (width, height)), axis=1)
+        return found.where(inside)
 
     def _scan(self, tile: Tile) -> Candidates:
         height, width = tile.pixels.shape[:2]
@@ -99,7 +100,9 @@ class Scanner:
         middle = np.full(2, (OPINION_SIDE - 1) / 2)
         image = Image.fromarray(photo)
         corners = centres + 0.5 - steps[:, None] * OPINION_SIDE / 2
-        crops = np.stack([_square(image, *corner, step) for corner, step in zip(corners, steps, strict=True)])
+        crops = np.stack(
+            [_square(image, x, y, step) for (x, y), step in zip(corners.tolist(), steps.tolist(), strict=True)]
+        )
         # The expected box is centred, so that it is its own mirror image.
         half = sides / steps[:, None] / 2
         expected = np.tile(np.concatenate([middle - half, middle + half], axis=1), (2, 1)).astype(np.float32)

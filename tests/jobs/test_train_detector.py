@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.train_detector import command, split
 from jobs.training.faces import LabelledPhoto, held_out
-from operators.detect.registry import load_detector
+from operators.detect.builtin import BuiltinDetector
 from operators.training.weights import load_weights
 
 BOX = [30, 25, 70, 75]
@@ -48,13 +48,13 @@ def run(shard: Path, out: Path, steps: int) -> str:
     return result.output
 
 
-def test_it_trains_resumes_and_writes_what_load_detector_takes(shard: Path, tmp_path: Path) -> None:
+def test_it_trains_resumes_and_writes_what_the_detector_loads(shard: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "6 faces to train on, 2 photos held out" in run(shard, out, 2)
     assert "resuming at step 2 of 3" in run(shard, out, 3)
     _, description = load_weights(out / "detector.safetensors", "detector")
     assert description["training"]["steps"] == {"scan": 3, "landmarks": 3}
-    detector = load_detector(str(out / "detector.safetensors"))
+    detector = BuiltinDetector.load(str(out / "detector.safetensors"))
     assert len(detector.detect([np.zeros((64, 64, 3), np.uint8)])) == 1
     assert json.loads((out / "detector.figures.json").read_text())["faces"] == 2
 

@@ -16,7 +16,6 @@ from operators.detect.builtin import BuiltinDetector
 from operators.detect.contract import Detection
 from operators.detect.landmarks import LandmarkNetwork
 from operators.detect.network import FaceNetwork
-from operators.detect.registry import load_detector
 from operators.detect.suppression import overlaps
 from operators.training.weights import WeightsError, save_weights, sha256_file
 from operators.weights import builtin
@@ -133,12 +132,12 @@ def test_weights_of_another_kind_or_shape_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_weights(other, {"x": torch.zeros(1)}, {"kind": "prior"})
     with pytest.raises(WeightsError, match="detector"):
-        load_detector(str(other))
+        BuiltinDetector.load(str(other))
     save_weights(other, {"x": torch.zeros(1)}, {"kind": "detector", "network": FaceNetwork().config.to_json()})
     with pytest.raises(WeightsError, match="train it again"):
-        load_detector(str(other))
+        BuiltinDetector.load(str(other))
     with pytest.raises(WeightsError, match="not found"):
-        load_detector(str(tmp_path / "absent.safetensors"))
+        BuiltinDetector.load(str(tmp_path / "absent.safetensors"))
 
 
 def test_trained_weights_load_by_path(tmp_path: Path) -> None:
@@ -147,4 +146,4 @@ def test_trained_weights_load_by_path(tmp_path: Path) -> None:
     state = {f"scan.{name}": value for name, value in scan.state_dict().items()}
     state |= {f"landmarks.{name}": value for name, value in landmarks.state_dict().items()}
     save_weights(path, state, {"kind": "detector", "network": scan.config.to_json()})
-    assert load_detector(str(path)).detect([np.zeros((64, 64, 3), np.uint8)]) == [[]]
+    assert BuiltinDetector.load(str(path)).detect([np.zeros((64, 64, 3), np.uint8)]) == [[]]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from operators.detect.registry import load_detector
 from operators.detect.retinaface import LONGEST_SIDE, WEIGHTS, RetinaFaceDetector
 from operators.training.weights import WeightsError
 
@@ -31,7 +30,7 @@ def row(x0: float, score: float = 0.9) -> list[float]:
 
 def test_missing_weights_name_the_file_and_never_download(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=WEIGHTS):
-        load_detector(f"retinaface:{tmp_path}")
+        RetinaFaceDetector.load(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
