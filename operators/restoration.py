@@ -148,11 +148,12 @@ class DegradationRemover:
         self, chain: Chain, crops: Sequence[Pixels], noise: Sequence[FaceNoise]
     ) -> list[list[tuple[Candidate, Pixels]]]:
         """One chain over one batch: per face its candidates with their images, (S, S, 3) uint8, largest tau first."""
-        omega, taus = self._within_training(chain)
         faces = unit_range(crops)
-        results = sample(self.prior, self.schedule, faces * 2 - 1, n=chain.n, omega=omega, taus=taus, noise=noise)
+        results: dict[int, torch.Tensor] = {}
+        for omega, taus in self._runs(chain):
+            results |= sample(self.prior, self.schedule, faces * 2 - 1, n=chain.n, omega=omega, taus=taus, noise=noise)
         found: list[list[tuple[Candidate, Pixels]]] = [[] for _ in crops]
-        for tau in sorted(taus, reverse=True):
+        for tau in sorted(results, reverse=True):
             images = _pixels(results[tau])
             written = unit_range(images)  # judge what will be written: eight bits, not the network's floats
             scores, agreement = self.niqe.score(written), fidelity(written, faces)
@@ -162,12 +163,14 @@ class DegradationRemover:
 
     def cost(self, chain: Chain) -> int:
         """U-Net evaluations that ``chain`` costs per face."""
-        return evaluations(*self._within_training(chain))
+        return sum(evaluations(omega, taus) for omega, taus in self._runs(chain))
 
-    def _within_training(self, chain: Chain) -> tuple[int, list[int]]:
-        """omega and taus of a chain, cut to the steps the prior was trained at."""
+    def _runs(self, chain: Chain) -> list[tuple[int, list[int]]]:
+        """The trajectories (omega, taus) a chain takes, cut to the steps the prior was trained at."""
         omega = min(chain.omega, self.last_step)
-        return omega, [tau for tau in chain.taus if tau <= omega] or [omega]
+        taus = [tau for tau in chain.taus if tau <= omega] or [omega]
+        # Nothing survives a step at N = 1 (see Chain): one evaluation per tau instead of all in between.
+        return [(tau, [tau]) for tau in taus] if chain.n == 1 else [(omega, taus)]
 
     def _removal(self, face: _Face, chosen: Candidate | None, reason: str) -> Removal:
         return Removal(

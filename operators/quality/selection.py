@@ -13,7 +13,8 @@ from operators.quality.appearance import Appearance
 class Chain:
     """One DR2 trajectory. n: low-pass scale. omega: step it starts from; taus: steps whose x0_hat are candidates.
 
-    Steps are those of a schedule respaced to 100.
+    Steps are those of a schedule respaced to 100. At n = 1 the refinement puts the diffused input in place of all of
+    x, so nothing of an earlier step survives: each tau is one denoising step of its own, and omega does not matter.
     """
 
     n: int
@@ -41,35 +42,40 @@ class Choice:
 
 @dataclass(frozen=True)
 class Policy:
-    """Takes the most faithful candidate that looks natural enough.
+    """Takes the candidate that gains most in NIQE for what it loses in fidelity.
 
-    With s(c) the NIQE of candidate c, f(c) its fidelity to the input and s* the lowest NIQE among the candidates:
+    With s(c) the NIQE of candidate c and f(c) its fidelity to the input:
 
-        choice = argmax f(c)   over   { c : s(c) <= max(natural, s* + margin) }
+        choice = argmin J(c),   J(c) = s(c) + price * (1 - f(c))
 
-    Plain argmin of NIQE takes the most inventive candidate: the floor of the curve is flat, and going along it
-    trades the person for texture. So NIQE is the bound here and fidelity the aim.
+    Plain argmin of NIQE (price = 0) takes the most inventive candidate: beyond a point the score falls because the
+    prior's own texture replaces the person's. The price makes such a candidate pay for what it moved at the coarse
+    scales, where the person is and the degradation is not.
 
-    Chains run from gentle to strong, and only until one brings a natural candidate: a stronger chain could only
-    be less faithful. A face whose own NIQE is natural is kept as it came, before any chain runs; so is a face that
-    cannot be measured (flat, saturated), for which a network would have to invent everything.
+    Chains run from gentle to strong, and only until one brings a candidate with J(c) <= natural. A face whose own
+    NIQE is natural is kept as it came, before any chain runs; so is a face that cannot be measured (flat,
+    saturated), in which a network would have to invent everything.
 
-    natural: NIQE that 95 % of undegraded faces stay below. margin: in units of NIQE. Both are fitted by
+    natural: NIQE that 95 % of undegraded faces stay below. price: NIQE units for all the fidelity. Both are fitted by
     `dr2e fit-selection`. chains: in the order they are tried.
     """
 
     natural: float = 2.7
-    margin: float = 0.5
+    price: float = 80.0
     chains: tuple[Chain, ...] = (
-        Chain(n=2, omega=26, taus=(4, 8, 12, 16)),
-        Chain(n=4, omega=40, taus=(12, 16, 20, 28)),
+        Chain(n=1, omega=16, taus=(1, 2, 4, 6, 8, 12, 16)),
+        Chain(n=4, omega=28, taus=(4, 8, 12, 16)),
     )
+
+    def objective(self, candidate: Candidate) -> float:
+        """J: lower is better; inf when the candidate cannot be measured."""
+        return candidate.niqe + self.price * (1.0 - candidate.fidelity)
 
     def next_chain(self, face: Appearance, candidates: Sequence[Candidate]) -> Chain | None:
         """The chain to run next for a face, given the candidates so far; None when enough is known."""
         if not isfinite(face.niqe) or face.niqe <= self.natural:
             return None
-        if any(candidate.niqe <= self.natural for candidate in candidates):
+        if any(self.objective(candidate) <= self.natural for candidate in candidates):
             return None
         done = {candidate.n for candidate in candidates}
         return next((chain for chain in self.chains if chain.n not in done), None)
@@ -80,7 +86,5 @@ class Policy:
         if not measured:
             natural = face.niqe <= self.natural
             return Choice(None, f"NIQE {face.niqe:.2f} is natural already" if natural else "NIQE cannot be measured")
-        limit = max(self.natural, min(candidate.niqe for candidate in measured) + self.margin)
-        eligible = (candidate for candidate in measured if candidate.niqe <= limit)
-        chosen = max(eligible, key=lambda candidate: (candidate.fidelity, -candidate.n, -candidate.tau))
-        return Choice(chosen, f"the most faithful of the candidates with NIQE at most {limit:.2f}")
+        chosen = min(measured, key=lambda candidate: (self.objective(candidate), candidate.n, candidate.tau))
+        return Choice(chosen, f"NIQE {face.niqe:.2f} to {chosen.niqe:.2f} at fidelity {chosen.fidelity:.3f}")

@@ -83,6 +83,15 @@ def test_batch_size_and_order_do_not_matter(prior: Prior, niqe: Niqe, select: Po
         assert np.abs(one.image.astype(int) - other.image).max() <= 1
 
 
+def test_without_a_low_pass_every_tau_costs_one_evaluation(prior: Prior, niqe: Niqe) -> None:
+    policy = Policy(chains=(Chain(1, 30, (2, 9, 30)),), natural=0.0)
+    (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
+    assert removal.evaluations == len(removal.candidates) == 3
+    chosen_alone = Fixed(n=removal.n or 0, tau=removal.tau or 0)
+    (alone,) = remover(prior, niqe, chosen_alone).remove(faces(1), IDENTITIES[:1])
+    assert np.array_equal(alone.image, removal.image) and alone.evaluations == 1
+
+
 def test_two_runs_are_identical_and_the_seed_matters(prior: Prior, niqe: Niqe) -> None:
     def images(seed: int) -> np.ndarray:
         removals = remover(prior, niqe, Fixed(n=2, tau=20), seed=seed).remove(faces(2), IDENTITIES[:2])

@@ -6,7 +6,7 @@ from operators.quality.appearance import Appearance
 from operators.quality.selection import Candidate, Chain, Policy
 
 GENTLE, STRONG = Chain(2, 20, (4, 12)), Chain(4, 36, (16, 28))
-POLICY = Policy(natural=3.0, margin=0.5, chains=(GENTLE, STRONG))
+POLICY = Policy(natural=3.0, price=20.0, chains=(GENTLE, STRONG))
 
 
 def face(niqe: float) -> Appearance:
@@ -21,6 +21,11 @@ def candidates(chain: Chain, *niqe: float) -> list[Candidate]:
     ]
 
 
+def chosen(policy: Policy, found: list[Candidate]) -> tuple[int, int] | None:
+    candidate = policy.choose(face(7), found).candidate
+    return None if candidate is None else (candidate.n, candidate.tau)
+
+
 @pytest.mark.parametrize("niqe", [1.0, 3.0, math.inf, math.nan])
 def test_a_good_or_unmeasurable_face_is_kept_without_a_chain(niqe: float) -> None:
     assert POLICY.next_chain(face(niqe), []) is None
@@ -30,39 +35,30 @@ def test_a_good_or_unmeasurable_face_is_kept_without_a_chain(niqe: float) -> Non
 
 def test_the_gentle_chain_runs_first_and_the_strong_one_only_when_it_must() -> None:
     assert POLICY.next_chain(face(6), []) == GENTLE
-    assert POLICY.next_chain(face(6), candidates(GENTLE, 4.0, 2.9)) is None
-    unfinished = candidates(GENTLE, 6.0, 5.0)
+    assert POLICY.next_chain(face(6), candidates(GENTLE, 4.0, 2.3)) is None
+    unfinished = candidates(GENTLE, 6.0, 2.9)  # natural, but not at this price
     assert POLICY.next_chain(face(6), unfinished) == STRONG
     assert POLICY.next_chain(face(6), unfinished + candidates(STRONG, 4.0, 4.5)) is None
 
 
-def test_the_most_faithful_natural_candidate_wins_over_the_lowest_niqe() -> None:
-    found = candidates(GENTLE, 5.0, 2.9) + candidates(STRONG, 2.2, 1.5)
-    chosen = POLICY.choose(face(6), found).candidate
-    assert chosen is not None
-    assert (chosen.n, chosen.tau) == (2, 12)
+def test_the_lowest_niqe_does_not_win_when_it_costs_the_person() -> None:
+    found = candidates(GENTLE, 5.0, 2.9) + candidates(STRONG, 2.2, 2.1)  # J: 5.48, 3.54, 3.32, 3.46
+    assert chosen(POLICY, found) == (4, 16)
+    assert chosen(Policy(price=0.0), found) == (4, 28)
+    assert chosen(Policy(price=100.0), found) == (2, 12)
 
 
-def test_short_of_natural_the_margin_above_the_floor_decides() -> None:
-    found = candidates(GENTLE, 6.0, 4.4) + candidates(STRONG, 4.0, 4.2)
-    near = POLICY.choose(face(7), found).candidate
-    assert near is not None
-    assert (near.n, near.tau) == (2, 12)
-    strict = Policy(natural=3.0, margin=0.0, chains=POLICY.chains).choose(face(7), found).candidate
-    assert strict is not None
-    assert (strict.n, strict.tau) == (4, 16)
+def test_equal_candidates_give_way_to_the_gentler() -> None:
+    twins = [Candidate(4, 8, 3.0, 0.9), Candidate(2, 8, 3.0, 0.9), Candidate(2, 4, 3.0, 0.9)]
+    assert chosen(POLICY, twins) == (2, 4)
 
 
 def test_a_candidate_that_cannot_be_measured_never_wins() -> None:
-    found = candidates(GENTLE, math.inf, 5.0) + candidates(STRONG, math.inf, 5.2)
-    chosen = POLICY.choose(face(7), found).candidate
-    assert chosen is not None
-    assert (chosen.n, chosen.tau) == (2, 12)
+    assert chosen(POLICY, candidates(GENTLE, math.inf, 5.0) + candidates(STRONG, math.inf, 5.2)) == (2, 12)
 
 
 def test_when_none_can_be_measured_the_face_is_kept() -> None:
-    found = candidates(GENTLE, math.inf, math.inf)
-    assert POLICY.choose(face(7), found).candidate is None
+    assert chosen(POLICY, candidates(GENTLE, math.inf, math.inf)) is None
 
 
 def test_order_of_candidates_does_not_matter() -> None:

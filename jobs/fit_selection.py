@@ -1,0 +1,190 @@
+"""``dr2e fit-selection``: fit the constants of the (N, tau) policy, and measure it against simpler choices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from jobs.training.faces import LabelledPhoto, aligned_faces, held_out, load_labelled
+from jobs.training.options import data_option
+from operators.degrade.classical import draw
+from operators.dr2.checkpoints import load_prior
+from operators.dr2.noise import FaceNoise
+from operators.quality.appearance import Appearance, appearances
+from operators.quality.niqe import Niqe
+from operators.quality.selection import Candidate, Chain, Policy
+from operators.restoration import DegradationRemover, unit_range
+
+Pixels = NDArray[np.uint8]
+
+LEVELS = ((None, 1), ("mild", 4), ("medium", 8), ("severe", 8), ("severe", 16))
+"""Eq. 13 (severity, r) every face is degraded by; None leaves it clean."""
+
+PRICES = (0.0, 10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0)
+"""Prices of fidelity that are tried; 0 is plain argmin of NIQE."""
+
+PAPER = Chain(8, 60, (35,))
+"""The baseline that fixes N = 8, tau = 350 for every face."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Agreement with the undegraded face: PSNR in dB (100 for equal images) and SSIM."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One degraded face with every candidate of every chain, and how good each is."""
+
+    level: str
+    face: Appearance
+    untouched: Quality
+    candidates: dict[Chain, list[tuple[Candidate, Quality]]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule did to one trial. evaluations: of the U-Net."""
+
+    quality: Quality
+    kept: bool
+    evaluations: int
+
+
+@click.command("fit-selection")
+@data_option
+@click.option("--faces", default=24, show_default=True, help="Faces to fit on, and as many held-out ones to measure.")
+@click.option("--prior", default="builtin", show_default=True, help="The prior whose candidates are chosen from.")
+@click.option("--niqe", default="builtin", show_default=True, help="The NIQE model that scores them.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--storage-options", default="{}", help="JSON passed to fsspec for s3:// and the like.")
+def command(
+    data: tuple[str, ...], faces: int, prior: str, niqe: str, threads: int, device: str, storage_options: str
+) -> None:
+    """Search the policy's constants on some faces and print how it does on others.
+
+    Prints the constants to put into `operators.quality.selection.Policy`, and a table per level of degradation.
+    """
+    torch.set_num_threads(threads)
+    remover = DegradationRemover(load_prior(prior, device=device), Niqe.load(niqe))
+    photos = [photo for photo in load_labelled(data, json.loads(storage_options)) if photo.landmarks is not None]
+    to_fit = [photo for photo in photos if not held_out(photo.key)]
+    to_measure = [photo for photo in photos if held_out(photo.key)]
+    fitted = fit(trials(spread(to_fit, faces), remover), remover.cost)
+    click.echo(f"natural = {fitted.natural}, price = {fitted.price}")
+    click.echo(table(trials(spread(to_measure, faces), remover), fitted, remover.cost))
+
+
+def spread(photos: Sequence[LabelledPhoto], count: int) -> list[LabelledPhoto]:
+    """`count` of the photos at even distances, so that every shard has its share."""
+    at = np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int)
+    return [photos[i] for i in at]
+
+
+def trials(photos: Sequence[LabelledPhoto], remover: DegradationRemover) -> list[Trial]:
+    """Degrades every face at every level, and runs every chain the policy may ask for."""
+    keys, faces = aligned_faces(photos, remover.prior.size)
+    chains = [*Policy().chains, PAPER]
+    found: list[Trial] = []
+    for severity, r in LEVELS:
+        rngs = [np.random.default_rng([position, r]) for position in range(len(faces))]
+        size = remover.prior.size
+        degraded = [
+            face if severity is None else draw(severity, r, rng, size).apply(face, rng)
+            for face, rng in zip(faces, rngs, strict=True)
+        ]
+        for start in range(0, len(faces), remover.batch):
+            batch = slice(start, start + remover.batch)
+            noise = [FaceNoise(remover.seed, key, 0) for key in keys[batch]]
+            ran = {chain: remover.candidates(chain, degraded[batch], noise) for chain in chains}
+            looks = appearances(unit_range(degraded[batch]), remover.niqe)
+            for i, (look, crop, truth) in enumerate(zip(looks, degraded[batch], faces[batch], strict=True)):
+                candidates = {
+                    chain: [(candidate, quality(image, truth)) for candidate, image in of_faces[i]]
+                    for chain, of_faces in ran.items()
+                }
+                level = "clean" if severity is None else f"{severity} {r}"
+                found.append(Trial(level, look, quality(crop, truth), candidates))
+    return found
+
+
+def quality(image: Pixels, truth: Pixels) -> Quality:
+    error = float(np.mean((image.astype(np.float64) - truth) ** 2))
+    ssim = structural_similarity(image, truth, channel_axis=2, gaussian_weights=True, use_sample_covariance=False)
+    return Quality(100.0 if error == 0 else 10 * np.log10(255**2 / error), float(ssim))
+
+
+def follow(policy: Policy, trial: Trial, cost: Callable[[Chain], int]) -> Outcome:
+    """What the policy makes of a trial: it sees only the chains it asks for."""
+    seen: dict[Candidate, Quality] = {}
+    evaluations = 0
+    while (chain := policy.next_chain(trial.face, list(seen))) is not None:
+        seen.update(trial.candidates[chain])
+        evaluations += cost(chain)
+    chosen = policy.choose(trial.face, list(seen)).candidate
+    return Outcome(trial.untouched if chosen is None else seen[chosen], chosen is None, evaluations)
+
+
+def fit(trials: Sequence[Trial], cost: Callable[[Chain], int]) -> Policy:
+    """Fits `natural`, the NIQE that 95 % of clean faces stay below, then the price with the highest mean SSIM."""
+    clean = [trial.face.niqe for trial in trials if trial.level == "clean"]
+    base = replace(Policy(), natural=round(float(np.percentile(clean, 95)), 2))
+    degraded = [trial for trial in trials if trial.level != "clean"]
+
+    def mean_ssim(price: float) -> float:
+        policy = replace(base, price=price)
+        return float(np.mean([follow(policy, trial, cost).quality.ssim for trial in degraded]))
+
+    return replace(base, price=max(PRICES, key=mean_ssim))
+
+
+def argmin_niqe(trial: Trial) -> Quality:
+    """The trap: whatever candidate of the policy's chains has the lowest NIQE."""
+    found = [pair for chain in Policy().chains for pair in trial.candidates[chain]]
+    return min(found, key=lambda pair: pair[0].niqe)[1]
+
+
+def oracle(trial: Trial) -> Quality:
+    """The candidate with the highest SSIM, which takes the undegraded face to know."""
+    found = [pair for chain in Policy().chains for pair in trial.candidates[chain]]
+    return max((quality for _, quality in found), key=lambda quality: quality.ssim)
+
+
+def table(trials: Sequence[Trial], policy: Policy, cost: Callable[[Chain], int]) -> str:
+    """Means per level and rule, Markdown."""
+    lines = [
+        "| level | rule | PSNR | SSIM | evaluations | kept |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    full = sum(cost(chain) for chain in policy.chains)
+    levels = list(dict.fromkeys(trial.level for trial in trials))
+    for level in [*levels, "all degraded"]:
+        everything = level == "all degraded"
+        chosen = [trial for trial in trials if (trial.level != "clean" if everything else trial.level == level)]
+        rules: dict[str, list[Outcome]] = {
+            "input": [Outcome(trial.untouched, True, 0) for trial in chosen],
+            "argmin NIQE": [Outcome(argmin_niqe(trial), False, full) for trial in chosen],
+            "N = 8, tau = 350": [Outcome(trial.candidates[PAPER][0][1], False, cost(PAPER)) for trial in chosen],
+            "policy": [follow(policy, trial, cost) for trial in chosen],
+            "oracle of SSIM": [Outcome(oracle(trial), False, full) for trial in chosen],
+        }
+        lines += [row(level, rule, outcomes) for rule, outcomes in rules.items()]
+    return "\n".join(lines)
+
+
+def row(level: str, rule: str, outcomes: Sequence[Outcome]) -> str:
+    psnr, ssim, evaluations, kept = np.mean(
+        [(o.quality.psnr, o.quality.ssim, o.evaluations, o.kept) for o in outcomes], axis=0
+    )
+    return f"| {level} | {rule} | {psnr:.2f} | {ssim:.3f} | {evaluations:.0f} | {kept:.0%} |"
