@@ -86,19 +86,19 @@ class Scanner:
         one at every size; what the scan mistook for a face, a hand or a fold, mostly is at one size only.
         """
         scores = found.scores.astype(np.float64)
+        image = Image.fromarray(photo)
         for start in range(0, len(found), BATCH):
             boxes = found.boxes[start : start + BATCH]
             for size in OPINION_SIZES:
-                scores[start : start + BATCH] += self._opinions(photo, boxes, size)
+                scores[start : start + BATCH] += self._opinions(image, boxes, size)
         return (scores / (1 + len(OPINION_SIZES))).astype(np.float32)
 
-    def _opinions(self, photo: NDArray[np.uint8], boxes: NDArray[np.float32], size: float) -> NDArray[np.float64]:
+    def _opinions(self, image: Image.Image, boxes: NDArray[np.float32], size: float) -> NDArray[np.float64]:
         """Scores (N,) of faces expected at `boxes` (N, 4), shown at one size: the mean of crop and mirror image."""
         sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).astype(np.float64)
         steps = np.sqrt(sides.prod(axis=1)) / size
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         middle = np.full(2, (OPINION_SIDE - 1) / 2)
-        image = Image.fromarray(photo)
         corners = centres + 0.5 - steps[:, None] * OPINION_SIDE / 2
         crops = np.stack(
             [_square(image, x, y, step) for (x, y), step in zip(corners.tolist(), steps.tolist(), strict=True)]
