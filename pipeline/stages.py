@@ -143,7 +143,10 @@ class Restore(Stage):
             face.candidates = removal.candidates
             face.niqe_in, face.niqe_dr2 = finite(removal.niqe_in), finite(removal.niqe_out)
             face.image = image
-            face.dr2 = image if removal.status == "restored" else None
+            if removal.status == "restored":
+                face.dr2 = image
+            else:  # good as it came, and so it stays
+                face.niqe_out = face.niqe_in
 
 
 class Enhance(Stage):
@@ -161,9 +164,7 @@ class Enhance(Stage):
         self.niqe = Niqe.load(config.restore.niqe)
 
     def work(self, photos: Sequence[Photo]) -> None:
-        faces = [
-            (photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None
-        ]  # a kept face is good as it came
+        faces = [(photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None]
         for start in range(0, len(faces), self.batch):
             self.enhance(faces[start : start + self.batch])
         for photo in photos:
