@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def rank(niqe: Niqe, faces: NDArray[np.uint8]) -> Ranking:
     )
 
 
-def card(fitted: dict[str, object], patch: int, rankings: list[Ranking], measured: int) -> str:
+def card(fitted: Mapping[str, object], patch: int, rankings: list[Ranking], measured: int) -> str:
     """The model card, Markdown: what the model is, what it was fitted on and what was measured."""
     levels = ["clean", *(f"{severity}, r = {r}" for severity, r in LADDER)]
     header = ["face size", "SROCC", "SROCC within a face", *(f"mean, {level}" for level in levels)]

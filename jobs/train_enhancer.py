@@ -35,9 +35,7 @@ class PairLoss:
     def __init__(self, pairs: EnhancerPairs, batch: int, device: str) -> None:
         self.pairs, self.batch, self.device = pairs, batch, device
 
-    def __call__(
-        self, model: nn.Module, step: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Mapping[str, float]]:
+    def __call__(self, model: nn.Module, step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
         inputs, targets = self.pairs.draw(self.batch, rng)
         inputs = inputs.to(self.device, memory_format=torch.channels_last)
         return enhancement_loss(model(inputs).float(), targets.to(self.device))
@@ -53,8 +51,16 @@ class PairLoss:
 @click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
 @click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
 def command(
-    data: tuple[str, ...], storage_options: dict[str, str], plan: TrainingPlan, batch: int, size: int,
-    prior_source: str, dr2_faces: int, dr2_share: float, grey_share: float, measure_faces: int,
+    data: tuple[str, ...],
+    storage_options: dict[str, str],
+    plan: TrainingPlan,
+    batch: int,
+    size: int,
+    prior_source: str,
+    dr2_faces: int,
+    dr2_share: float,
+    grey_share: float,
+    measure_faces: int,
 ) -> None:
     """Train a face enhancer on labelled shards and write OUT/enhancer.safetensors.
 
@@ -101,8 +107,13 @@ def command(
 
 
 def _dr2_outputs(
-    folder: str, prior: Prior | None, plan: TrainingPlan, keys: list[str], sharp: NDArray[np.uint8],
-    chosen: NDArray[np.bool_], count: int,
+    folder: str,
+    prior: Prior | None,
+    plan: TrainingPlan,
+    keys: list[str],
+    sharp: NDArray[np.uint8],
+    chosen: NDArray[np.bool_],
+    count: int,
 ) -> Dr2Outputs:
     """DR2's outputs on `count` of the chosen faces, what OUT/`folder` has is read back; none without a prior."""
     faces = halve(sharp[chosen])

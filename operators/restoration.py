@@ -154,7 +154,7 @@ class DegradationRemover:
             results |= sample(self.prior, self.schedule, faces * 2 - 1, n=chain.n, omega=omega, taus=taus, noise=noise)
         found: list[list[tuple[Candidate, Pixels]]] = [[] for _ in crops]
         for tau in sorted(results, reverse=True):
-            images = _pixels(results[tau])
+            images = list(_pixels(results[tau]))
             written = unit_range(images)  # judge what will be written: eight bits, not the network's floats
             scores, agreement = self.niqe.score(written), fidelity(written, faces)
             for of_face, image, score, kept in zip(found, images, scores, agreement, strict=True):
@@ -198,7 +198,7 @@ class DegradationRemover:
         return step * STRIDE
 
 
-def unit_range(images: Sequence[Pixels] | Pixels) -> torch.Tensor:
+def unit_range(images: Sequence[Pixels]) -> torch.Tensor:
     """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(np.stack(images))).permute(0, 3, 1, 2).float() / 255
 

@@ -41,9 +41,7 @@ class Item:
 def collection(seed: int = 0) -> list[Item]:
     """Nine photos, a few hundred pixels a side; the same for the same seed."""
     collins, hopper = eileen_collins(), grace_hopper()
-    items = [
-        degrade(portrait, severity, seed) for severity in DOWNSAMPLING for portrait in (collins, hopper)
-    ]
+    items = [degrade(portrait, severity, seed) for severity in DOWNSAMPLING for portrait in (collins, hopper)]
     return [
         *items,
         degrade(side_by_side(collins, hopper), "medium", seed),

@@ -37,9 +37,7 @@ class Comparison:
     after: Quality
 
 
-def compare(
-    items: Iterable[Item], restored: Mapping[str, NDArray[np.uint8]], niqe: Niqe
-) -> list[Comparison]:
+def compare(items: Iterable[Item], restored: Mapping[str, NDArray[np.uint8]], niqe: Niqe) -> list[Comparison]:
     """Compare each face of each item, before and after, with the same square of the original.
 
     restored: key to the restored photo, (H, W, 3) uint8 of the original's size. Where the faces are is known

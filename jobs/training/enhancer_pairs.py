@@ -2,7 +2,8 @@
 
 Three kinds, because three kinds reach the enhancer in a run:
 
-- faces DR2 restored: y = DR2(x; N = 4, tau) * k_sigma (Eq. 12 of DR2E, arXiv 2303.06885);
+- faces DR2 restored: y = DR2(x; N = 4, tau) * k_sigma (Eq. 12 of DR2E, arXiv 2303.06885), half of them
+  without k_sigma, because a run hands DR2's output on as it is and a small prior leaves speckle in it;
 - faces that were good enough to skip DR2 ("kept"): x * k_sigma, and x with light noise and compression;
 - either of them in grey or toned, because archives are, and grey must come back grey.
 """
@@ -28,6 +29,7 @@ from operators.enhance.builtin import to_network
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 # A target enlarged more than this from its photograph is not sharp, and would teach softness.
 _MAX_ENLARGEMENT = 1.15
+_UNBLURRED_SHARE = 0.5  # of the DR2 pairs
 _PERFECT_SHARE = 0.15  # of the pairs without DR2: input untouched
 _BLURRED_SHARE = 0.45  # blurred by k_sigma; the rest is lightly degraded
 _LIGHT_SIGMA = (0.0, 0.8)  # pixels of the input
@@ -84,7 +86,8 @@ class EnhancerPairs:
     def _dr2(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
         picked = int(rng.integers(len(self.outputs)))
         soft = self.outputs.images[picked, int(rng.integers(self.outputs.images.shape[1]))]
-        return soft, self.sharp[self.outputs.rows[picked]], _sigma(soft, rng)
+        sigma = 0.0 if rng.random() < _UNBLURRED_SHARE else _sigma(soft, rng)
+        return soft, self.sharp[self.outputs.rows[picked]], sigma
 
     def _kept(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
         sharp = self.sharp[int(rng.integers(len(self.sharp)))]

@@ -52,9 +52,7 @@ def blur_batch(faces: torch.Tensor, sigmas: NDArray[np.float64]) -> torch.Tensor
 
 def blur_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     """(size, size) float64 matrix that blurs a column of `size` pixels with mirrored borders (rows sum to 1)."""
-    matrix: NDArray[np.float64] = ndimage.correlate1d(
-        np.eye(size), gaussian_kernel(sigma), axis=0, mode="reflect"
-    )
+    matrix: NDArray[np.float64] = ndimage.correlate1d(np.eye(size), gaussian_kernel(sigma), axis=0, mode="reflect")
     return matrix
 
 

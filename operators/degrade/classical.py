@@ -102,9 +102,7 @@ def classical(
     Returns (H, W, 3) uint8. Raises ValueError for parameters out of range.
     """
     if r < 1 or delta < 0 or not 1 <= quality <= 95:
-        raise ValueError(
-            f"need r >= 1, delta >= 0 and quality in 1..95, got r={r}, delta={delta}, quality={quality}"
-        )
+        raise ValueError(f"need r >= 1, delta >= 0 and quality in 1..95, got r={r}, delta={delta}, quality={quality}")
     height, width = image.shape[:2]
     small_size = (max(1, round(width / r)), max(1, round(height / r)))
     blurred = blur(image.astype(np.float32), sigma)

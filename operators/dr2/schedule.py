@@ -60,8 +60,7 @@ class Schedule:
     @cached_property
     def alpha_bar(self) -> Array:
         """prod_{j <= i} (1 - beta_j)."""
-        alpha_bar: Array = np.cumprod(1.0 - self.betas)
-        return alpha_bar
+        return np.cumprod(1.0 - self.betas, dtype=np.float64)
 
     @cached_property
     def _alpha_bar_before(self) -> Array:

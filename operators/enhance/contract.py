@@ -101,6 +101,4 @@ class Described:
         """Raises ValueError unless `faces` is (B, input_size, input_size, 3) uint8."""
         side = self.input_size
         if faces.ndim != 4 or faces.shape[1:] != (side, side, 3) or faces.dtype != np.uint8:
-            raise ValueError(
-                f"{self.name} takes (B, {side}, {side}, 3) uint8 faces, got {faces.shape} {faces.dtype}"
-            )
+            raise ValueError(f"{self.name} takes (B, {side}, {side}, 3) uint8 faces, got {faces.shape} {faces.dtype}")

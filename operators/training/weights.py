@@ -35,6 +35,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[s
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".writing")
     save_file(tensors, str(beside), metadata={_HEADER: json.dumps(description, sort_keys=True)})
+    beside.chmod(0o644)  # safetensors makes files only their owner can read
     beside.replace(path)
 
 

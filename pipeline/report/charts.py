@@ -40,9 +40,7 @@ def bars(labels: Sequence[str], counts: Sequence[int], *, axis: str) -> Markup:
     return _svg(Markup("").join(parts), axis)
 
 
-def distributions(
-    edges: Sequence[float], before: Sequence[int], after: Sequence[int], *, axis: str
-) -> Markup:
+def distributions(edges: Sequence[float], before: Sequence[int], after: Sequence[int], *, axis: str) -> Markup:
     """Two histograms over shared bins: `before` as a filled shape, `after` as a line.
 
     edges: one more than there are counts, rising. Bins empty in both at either end are cut off.

@@ -158,9 +158,7 @@ def galleries(facts: Facts) -> Iterable[tuple[str, list[Strip]]]:
     every = {strip.name: strip for strips in ordered.values() for strip in strips}
     if len(every) <= GALLERY:
         if every:
-            yield "By NIQE after restoration, highest first", sorted(
-                every.values(), key=lambda strip: -strip.niqe_out
-            )
+            yield "By NIQE after restoration, highest first", sorted(every.values(), key=lambda strip: -strip.niqe_out)
         return
     shown: set[tuple[str, str, int]] = set()
     for title, strips in ordered.items():

@@ -19,9 +19,7 @@ from pipeline.report.facts import Facts, galleries
 def render(facts: Facts) -> str:
     """The page, UTF-8 text. Every value from the data is escaped by the template engine."""
     folder = files("pipeline.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "base64": lambda data: base64.b64encode(data).decode("ascii"),
         "count_of": _count_of,

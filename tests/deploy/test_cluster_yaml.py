@@ -31,9 +31,7 @@ def test_a_misspelt_knob_is_refused(config: dict[str, Any]) -> None:
 
 
 def test_the_image_carries_the_pinned_ray(config: dict[str, Any]) -> None:
-    pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    )
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert config["docker"]["image"].startswith(f"rayproject/ray:{pins['ray']}-py311")
 
 

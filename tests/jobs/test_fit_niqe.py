@@ -10,6 +10,7 @@ from jobs.fit_niqe import command, rank
 from jobs.training.faces import held_out
 from operators.detect.align import template
 from operators.quality.niqe import Niqe
+from operators.quality.niqe_fit import fit
 from pipeline.tar import write_shard
 
 SIZE, PATCH = 128, 32
@@ -51,7 +52,7 @@ def test_fitting_from_a_shard_leaves_the_held_out_faces_out_and_writes_a_card(tm
 
 
 def test_ranking_repeats_and_finds_degraded_faces_worse() -> None:
-    faces, niqe = textures(4), Niqe.load("builtin")
+    faces, niqe = textures(4), fit(textures(64), PATCH, sharpness=0.4)
     ranking = rank(niqe, faces)
     assert ranking == rank(niqe, faces)
     assert ranking.size == SIZE and ranking.means[0] < min(ranking.means[1:])

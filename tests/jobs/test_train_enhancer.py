@@ -72,7 +72,7 @@ def test_the_job_trains_saves_measures_and_resumes(shard: Path, prior_file: Path
     first = run(*same, "--steps", 2)
     assert first.exit_code == 0, first.output
     assert "4 faces to train on, 1 held out" in first.output
-    assert "| DR2, tau 200, blurred |" in first.output
+    assert "| DR2, tau 200 |" in first.output
     enhancer = registry.load(out / "enhancer.safetensors")
     assert enhancer.enhance(smooth_faces(1, SIZE)).shape == (1, 2 * SIZE, 2 * SIZE, 3)
     figures = json.loads((out / "figures.json").read_text())

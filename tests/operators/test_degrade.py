@@ -59,9 +59,7 @@ def test_noise_has_the_deviation_asked_for_at_mid_grey(noise: Noise) -> None:
 def test_poisson_noise_grows_with_brightness() -> None:
     def deviation(level: int) -> float:
         rng = np.random.default_rng(0)
-        return float(
-            classical(grey(level=level), r=1, sigma=0, noise="poisson", delta=15, quality=95, rng=rng).std()
-        )
+        return float(classical(grey(level=level), r=1, sigma=0, noise="poisson", delta=15, quality=95, rng=rng).std())
 
     assert deviation(160) / deviation(40) == pytest.approx(2, rel=0.1)
 
