@@ -52,16 +52,18 @@ class Policy:
     prior's own texture replaces the person's. The price makes such a candidate pay for what it moved at the coarse
     scales, where the person is and the degradation is not.
 
-    Chains run from gentle to strong, and only until one brings a candidate with J(c) <= natural. A face whose own
-    NIQE is natural is kept as it came, before any chain runs; so is a face that cannot be measured (flat,
+    Chains run from gentle to strong, and only until one brings a candidate with J(c) <= enough. A face whose own
+    NIQE is at most `natural` is kept as it came, before any chain runs; so is a face that cannot be measured (flat,
     saturated), in which a network would have to invent everything.
 
-    natural: NIQE that 95 % of undegraded faces stay below. price: NIQE units for all the fidelity. Both are fitted by
-    `dr2e fit-selection`. chains: in the order they are tried.
+    natural: NIQE that 95 % of undegraded faces stay below. price: NIQE units for all the fidelity. enough: an
+    objective no further chain is worth. The three are fitted by jobs/fit_selection.py and belong to the built-in
+    models. chains: in the order they are tried.
     """
 
     natural: float = 2.7
-    price: float = 80.0
+    price: float = 40.0
+    enough: float = 3.5
     chains: tuple[Chain, ...] = (
         Chain(n=1, omega=16, taus=(1, 2, 4, 6, 8, 12, 16)),
         Chain(n=4, omega=28, taus=(4, 8, 12, 16)),
@@ -75,7 +77,7 @@ class Policy:
         """The chain to run next for a face, given the candidates so far; None when enough is known."""
         if not isfinite(face.niqe) or face.niqe <= self.natural:
             return None
-        if any(self.objective(candidate) <= self.natural for candidate in candidates):
+        if any(self.objective(candidate) <= self.enough for candidate in candidates):
             return None
         done = {candidate.n for candidate in candidates}
         return next((chain for chain in self.chains if chain.n not in done), None)

@@ -1,6 +1,6 @@
 import pytest
 
-from jobs.fit_selection import PAPER, Quality, Trial, argmin_niqe, fit, follow, oracle, table
+from jobs.fit_selection import GENERATIVE, Quality, Trial, argmin_niqe, fit, follow, oracle, table
 from operators.quality.appearance import Appearance
 from operators.quality.selection import Candidate, Policy
 
@@ -14,7 +14,7 @@ def cost(chain: object) -> int:
 def trial(level: str, niqe: float) -> Trial:
     """A face whose NIQE falls with N and tau while its likeness falls too: the lowest NIQE is the worst choice."""
     candidates = {}
-    for chain in (*Policy().chains, PAPER):
+    for chain in (*Policy().chains, GENERATIVE):
         pairs = []
         for tau in chain.taus:
             lost = chain.n / 20 + tau / 100
@@ -29,9 +29,9 @@ TRIALS = [trial("clean", 2.0), trial("clean", 2.4), trial("mild 4", 5.0), trial(
 
 def test_following_the_policy_counts_only_the_chains_it_asked_for() -> None:
     gentle, strong = Policy().chains
-    satisfied = follow(Policy(natural=5.5, price=0.0), trial("mild 4", 6.0), cost)
+    satisfied = follow(Policy(natural=1.0, price=0.0, enough=5.5), trial("mild 4", 6.0), cost)
     assert satisfied.evaluations == cost(gentle)
-    unsatisfied = follow(Policy(natural=1.0), trial("mild 4", 6.0), cost)
+    unsatisfied = follow(Policy(natural=1.0, enough=1.0), trial("mild 4", 6.0), cost)
     assert unsatisfied.evaluations == cost(gentle) + cost(strong)
     kept = follow(Policy(natural=6.5), trial("mild 4", 6.0), cost)
     assert (kept.kept, kept.evaluations, kept.quality) == (True, 0, Quality(25.0, 0.7))
@@ -40,7 +40,7 @@ def test_following_the_policy_counts_only_the_chains_it_asked_for() -> None:
 def test_fit_keeps_clean_faces_and_takes_the_price_that_keeps_the_likeness() -> None:
     fitted = fit(TRIALS, cost)
     assert fitted.natural == pytest.approx(2.38)
-    eager = follow(Policy(natural=fitted.natural, price=0.0), TRIALS[2], cost)
+    eager = follow(Policy(natural=fitted.natural, price=0.0, enough=0.0), TRIALS[2], cost)
     assert follow(fitted, TRIALS[2], cost).quality.ssim > eager.quality.ssim
 
 

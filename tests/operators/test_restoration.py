@@ -48,7 +48,7 @@ def faces(count: int) -> list[np.ndarray]:
 
 IDENTITIES = [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
 
-SHORT = Policy(chains=(Chain(2, 4, (1, 3)), Chain(4, 6, (2, 5))), natural=0.0)
+SHORT = Policy(chains=(Chain(2, 4, (1, 3)), Chain(4, 6, (2, 5))), natural=0.0, enough=0.0)
 
 
 def remover(prior: Prior, niqe: Niqe, select: Policy | Fixed, batch: int = 2, seed: int = 0) -> DegradationRemover:
@@ -84,7 +84,7 @@ def test_batch_size_and_order_do_not_matter(prior: Prior, niqe: Niqe, select: Po
 
 
 def test_without_a_low_pass_every_tau_costs_one_evaluation(prior: Prior, niqe: Niqe) -> None:
-    policy = Policy(chains=(Chain(1, 30, (2, 9, 30)),), natural=0.0)
+    policy = Policy(chains=(Chain(1, 30, (2, 9, 30)),), natural=0.0, enough=0.0)
     (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
     assert removal.evaluations == len(removal.candidates) == 3
     chosen_alone = Fixed(n=removal.n or 0, tau=removal.tau or 0)
@@ -116,7 +116,7 @@ def test_no_faces_give_no_removals(prior: Prior, niqe: Niqe) -> None:
 
 
 def test_chains_stay_below_what_the_prior_was_trained_at(prior: Prior, niqe: Niqe) -> None:
-    policy = Policy(chains=(Chain(4, 60, (35, 50)),), natural=0.0)
+    policy = Policy(chains=(Chain(4, 60, (35, 50)),), natural=0.0, enough=0.0)
     (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
     assert (removal.tau, removal.evaluations) == (350, 39 - 35 + 1)
     with pytest.raises(ValueError, match="use at most 390"):

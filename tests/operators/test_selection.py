@@ -6,7 +6,7 @@ from operators.quality.appearance import Appearance
 from operators.quality.selection import Candidate, Chain, Policy
 
 GENTLE, STRONG = Chain(2, 20, (4, 12)), Chain(4, 36, (16, 28))
-POLICY = Policy(natural=3.0, price=20.0, chains=(GENTLE, STRONG))
+POLICY = Policy(natural=3.0, price=20.0, enough=3.0, chains=(GENTLE, STRONG))
 
 
 def face(niqe: float) -> Appearance:
