@@ -19,7 +19,6 @@ from jobs.training.options import data_option
 from operators.degrade.classical import draw
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.noise import FaceNoise
-from operators.quality.appearance import Appearance, appearances
 from operators.quality.niqe import Niqe
 from operators.quality.selection import Candidate, Chain, Policy
 from operators.restoration import DegradationRemover, unit_range
@@ -47,10 +46,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Trial:
-    """One degraded face with every candidate of every chain, and how good each is."""
+    """One degraded face: its NIQE, and every candidate of every chain with how good it is."""
 
     level: str
-    face: Appearance
+    niqe: float
     untouched: Quality
     candidates: dict[Chain, list[tuple[Candidate, Quality]]]
 
@@ -112,14 +111,14 @@ def trials(photos: Sequence[LabelledPhoto], remover: DegradationRemover, chains:
             batch = slice(start, start + remover.batch)
             noise = [FaceNoise(remover.seed, key, 0) for key in keys[batch]]
             ran = {chain: remover.candidates(chain, degraded[batch], noise) for chain in chains}
-            looks = appearances(unit_range(degraded[batch]), remover.niqe)
-            for i, (look, crop, truth) in enumerate(zip(looks, degraded[batch], faces[batch], strict=True)):
+            scores = remover.niqe.score(unit_range(degraded[batch]))
+            for i, (score, crop, truth) in enumerate(zip(scores, degraded[batch], faces[batch], strict=True)):
                 candidates = {
                     chain: [(candidate, quality(image, truth)) for candidate, image in of_faces[i]]
                     for chain, of_faces in ran.items()
                 }
                 level = "clean" if severity is None else f"{severity} {r}"
-                found.append(Trial(level, look, quality(crop, truth), candidates))
+                found.append(Trial(level, float(score), quality(crop, truth), candidates))
     return found
 
 
@@ -133,16 +132,16 @@ def follow(policy: Policy, trial: Trial, cost: Callable[[Chain], int]) -> Outcom
     """What the policy makes of a trial: it sees only the chains it asks for."""
     seen: dict[Candidate, Quality] = {}
     evaluations = 0
-    while (chain := policy.next_chain(trial.face, list(seen))) is not None:
+    while (chain := policy.next_chain(trial.niqe, list(seen))) is not None:
         seen.update(trial.candidates[chain])
         evaluations += cost(chain)
-    chosen = policy.choose(trial.face, list(seen)).candidate
+    chosen = policy.choose(trial.niqe, list(seen)).candidate
     return Outcome(trial.untouched if chosen is None else seen[chosen], chosen is None, evaluations)
 
 
 def fit(trials: Sequence[Trial], cost: Callable[[Chain], int]) -> Policy:
     """Fits `natural`, the NIQE that 95 % of clean faces stay below, then the constants with the highest mean SSIM."""
-    clean = [trial.face.niqe for trial in trials if trial.level == "clean"]
+    clean = [trial.niqe for trial in trials if trial.level == "clean"]
     base = replace(Policy(), natural=round(float(np.percentile(clean, 95)), 2))
     degraded = [trial for trial in trials if trial.level != "clean"]
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
 from operators.dr2.sampler import evaluations, sample, start_step
-from operators.quality.appearance import Appearance, appearances
 from operators.quality.fidelity import fidelity
 from operators.quality.niqe import Niqe
 from operators.quality.selection import Candidate, Chain, Policy
@@ -58,11 +57,11 @@ class Removal:
 
 @dataclass
 class _Face:
-    """A face on its way: its numbers, its noise, and the candidates seen so far with their images."""
+    """A face on its way: its noise, its NIQE, and the candidates seen so far with their images."""
 
     crop: Pixels
     noise: FaceNoise
-    appearance: Appearance
+    niqe: float
     candidates: list[Candidate] = field(default_factory=list)
     images: dict[tuple[int, int], Pixels] = field(default_factory=dict)
     evaluations: int = 0
@@ -104,10 +103,10 @@ class DegradationRemover:
         """
         if not crops:
             return []
-        looks = appearances(unit_range(crops), self.niqe)
+        scores = self.niqe.score(unit_range(crops))
         faces = [
-            _Face(crop, FaceNoise(self.seed, key, index), look)
-            for crop, (key, index), look in zip(crops, identities, looks, strict=True)
+            _Face(crop, FaceNoise(self.seed, key, index), float(score))
+            for crop, (key, index), score in zip(crops, identities, scores, strict=True)
         ]
         if isinstance(self.select, Fixed):
             chain = self._fixed_chain(self.select)
@@ -118,13 +117,13 @@ class DegradationRemover:
         while waiting:
             asked: dict[Chain, list[_Face]] = defaultdict(list)
             for face in waiting:
-                chain_wanted = policy.next_chain(face.appearance, face.candidates)
+                chain_wanted = policy.next_chain(face.niqe, face.candidates)
                 if chain_wanted is not None:
                     asked[chain_wanted].append(face)
             for chain in sorted(asked, key=lambda chain: (chain.n, chain.omega)):
                 self._run(chain, asked[chain])
             waiting = [face for group in asked.values() for face in group]
-        choices = [policy.choose(face.appearance, face.candidates) for face in faces]
+        choices = [policy.choose(face.niqe, face.candidates) for face in faces]
         return [
             self._removal(face, choice.candidate, choice.reason) for face, choice in zip(faces, choices, strict=True)
         ]
@@ -179,8 +178,8 @@ class DegradationRemover:
             n=None if chosen is None else chosen.n,
             tau=None if chosen is None else self._timestep(chosen.tau),
             reason=reason,
-            niqe_in=face.appearance.niqe,
-            niqe_out=face.appearance.niqe if chosen is None else chosen.niqe,
+            niqe_in=face.niqe,
+            niqe_out=face.niqe if chosen is None else chosen.niqe,
             evaluations=face.evaluations,
             candidates=[self._plain(candidate) for candidate in face.candidates],
         )

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from operators.quality.appearance import Appearance
-
 
 @dataclass(frozen=True)
 class Chain:
@@ -73,20 +71,20 @@ class Policy:
         """J: lower is better; inf when the candidate cannot be measured."""
         return candidate.niqe + self.price * (1.0 - candidate.fidelity)
 
-    def next_chain(self, face: Appearance, candidates: Sequence[Candidate]) -> Chain | None:
-        """The chain to run next for a face, given the candidates so far; None when enough is known."""
-        if not isfinite(face.niqe) or face.niqe <= self.natural:
+    def next_chain(self, niqe: float, candidates: Sequence[Candidate]) -> Chain | None:
+        """The chain to run next for a face of this NIQE, given its candidates so far; None when enough is known."""
+        if not isfinite(niqe) or niqe <= self.natural:
             return None
         if any(self.objective(candidate) <= self.enough for candidate in candidates):
             return None
         done = {candidate.n for candidate in candidates}
         return next((chain for chain in self.chains if chain.n not in done), None)
 
-    def choose(self, face: Appearance, candidates: Sequence[Candidate]) -> Choice:
-        """The candidate to take; none when there are none, or none that can be measured."""
+    def choose(self, niqe: float, candidates: Sequence[Candidate]) -> Choice:
+        """The candidate to take for a face of this NIQE; none when there are none, or none that can be measured."""
         measured = [candidate for candidate in candidates if isfinite(candidate.niqe)]
         if not measured:
-            natural = face.niqe <= self.natural
-            return Choice(None, f"NIQE {face.niqe:.2f} is natural already" if natural else "NIQE cannot be measured")
+            natural = niqe <= self.natural
+            return Choice(None, f"NIQE {niqe:.2f} is natural already" if natural else "NIQE cannot be measured")
         chosen = min(measured, key=lambda candidate: (self.objective(candidate), candidate.n, candidate.tau))
-        return Choice(chosen, f"NIQE {face.niqe:.2f} to {chosen.niqe:.2f} at fidelity {chosen.fidelity:.3f}")
+        return Choice(chosen, f"NIQE {niqe:.2f} to {chosen.niqe:.2f} at fidelity {chosen.fidelity:.3f}")

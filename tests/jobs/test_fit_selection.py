@@ -1,7 +1,6 @@
 import pytest
 
 from jobs.fit_selection import GENERATIVE, Quality, Trial, argmin_niqe, fit, follow, oracle, table
-from operators.quality.appearance import Appearance
 from operators.quality.selection import Candidate, Policy
 
 COSTS = {1: 10, 4: 20, 8: 30}
@@ -21,7 +20,7 @@ def trial(level: str, niqe: float) -> Trial:
             found = Candidate(chain.n, tau, niqe=6 - 4 * lost, fidelity=1 - lost)
             pairs.append((found, Quality(psnr=30 - 10 * lost, ssim=0.9 - lost / 2)))
         candidates[chain] = pairs
-    return Trial(level, Appearance(niqe, 0.0, 2.0), Quality(25.0, 0.7), candidates)
+    return Trial(level, niqe, Quality(25.0, 0.7), candidates)
 
 
 TRIALS = [trial("clean", 2.0), trial("clean", 2.4), trial("mild 4", 5.0), trial("severe 8", 7.0)]

@@ -2,15 +2,10 @@ import math
 
 import pytest
 
-from operators.quality.appearance import Appearance
 from operators.quality.selection import Candidate, Chain, Policy
 
 GENTLE, STRONG = Chain(2, 20, (4, 12)), Chain(4, 36, (16, 28))
 POLICY = Policy(natural=3.0, price=20.0, enough=3.0, chains=(GENTLE, STRONG))
-
-
-def face(niqe: float) -> Appearance:
-    return Appearance(niqe=niqe, balance=0.0, grain=2.0)
 
 
 def candidates(chain: Chain, *niqe: float) -> list[Candidate]:
@@ -22,23 +17,23 @@ def candidates(chain: Chain, *niqe: float) -> list[Candidate]:
 
 
 def chosen(policy: Policy, found: list[Candidate]) -> tuple[int, int] | None:
-    candidate = policy.choose(face(7), found).candidate
+    candidate = policy.choose(7.0, found).candidate
     return None if candidate is None else (candidate.n, candidate.tau)
 
 
 @pytest.mark.parametrize("niqe", [1.0, 3.0, math.inf, math.nan])
 def test_a_good_or_unmeasurable_face_is_kept_without_a_chain(niqe: float) -> None:
-    assert POLICY.next_chain(face(niqe), []) is None
-    choice = POLICY.choose(face(niqe), [])
+    assert POLICY.next_chain(niqe, []) is None
+    choice = POLICY.choose(niqe, [])
     assert choice.candidate is None and choice.reason
 
 
 def test_the_gentle_chain_runs_first_and_the_strong_one_only_when_it_must() -> None:
-    assert POLICY.next_chain(face(6), []) == GENTLE
-    assert POLICY.next_chain(face(6), candidates(GENTLE, 4.0, 2.3)) is None
+    assert POLICY.next_chain(6.0, []) == GENTLE
+    assert POLICY.next_chain(6.0, candidates(GENTLE, 4.0, 2.3)) is None
     unfinished = candidates(GENTLE, 6.0, 2.9)  # natural, but not at this price
-    assert POLICY.next_chain(face(6), unfinished) == STRONG
-    assert POLICY.next_chain(face(6), unfinished + candidates(STRONG, 4.0, 4.5)) is None
+    assert POLICY.next_chain(6.0, unfinished) == STRONG
+    assert POLICY.next_chain(6.0, unfinished + candidates(STRONG, 4.0, 4.5)) is None
 
 
 def test_the_lowest_niqe_does_not_win_when_it_costs_the_person() -> None:
@@ -63,7 +58,7 @@ def test_when_none_can_be_measured_the_face_is_kept() -> None:
 
 def test_order_of_candidates_does_not_matter() -> None:
     found = candidates(GENTLE, 6.0, 4.4) + candidates(STRONG, 4.0, 4.2)
-    assert POLICY.choose(face(7), found) == POLICY.choose(face(7), found[::-1])
+    assert POLICY.choose(7.0, found) == POLICY.choose(7.0, found[::-1])
 
 
 def test_the_built_in_chains_go_from_gentle_to_strong_with_taus_on_the_way() -> None:
