@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -49,8 +50,7 @@ class _Rounds:
                 return
             self.progress.phase("restoring" if number == 1 else f"round {number}")
             self.follow(stream(self.run, plan.pending, self.widths))
-            for unit, reason in self.failures.items():
-                log.warning("%s was not finished in round %d: %s", unit, number, reason)
+            self.tell_losses(number)
         plan = self.plan()
         if not plan.complete:
             self.progress.phase("photo by photo")
@@ -58,6 +58,13 @@ class _Rounds:
         if not self.plan().complete:
             unit, reason = next(iter(self.failures.items()), ("", "its workers died"))
             raise RunFailed(f"{len(self.failures)} units could not be finished; {unit}: {reason}")
+
+    def tell_losses(self, number: int) -> None:
+        """Say what a round left undone, and why where that is known."""
+        for unit, reason in self.failures.items():
+            log.warning("round %d did not finish %s: %s", number, unit, reason)
+        if not self.failures and (left := len(self.plan().pending)):
+            log.warning("round %d lost units of %d shards: their workers died", number, left)
 
     def plan(self) -> Plan:
         return make_plan(self.shards, self.run.output.committed())
@@ -73,5 +80,6 @@ class _Rounds:
 
 def gist(error: BaseException) -> str:
     """One line of an error whose text may be a remote traceback: how it begins, and the cause at its end."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0][:200]} ... {lines[-1][:500]}"
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0].partition(',')[0]}: {lines[-1]}"

@@ -61,9 +61,8 @@ def nodes() -> list[Node]:
 def _only_our_words() -> Iterator[None]:
     """Keep what Ray says out of our lines and answers.
 
-    What its C++ core prints to standard error is dropped (its log files have it too); what its driver prints to
-    standard output, such as that a worker died, goes to standard error, for standard output may be read by a
-    program. Python's sys.stderr goes on as before.
+    What its C++ core prints to standard error and its driver to standard output (which may be read by a program) is
+    dropped; its log files have it all, and we say ourselves what was lost. Python's sys.stderr goes on as before.
     """
     python, before = sys.stderr, os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -71,7 +70,7 @@ def _only_our_words() -> Iterator[None]:
         if _writes_to_descriptor_2(python):
             sys.stderr = os.fdopen(os.dup(before), "w", buffering=1, errors="backslashreplace")
         os.dup2(nowhere, 2)
-        with redirect_stdout(sys.stderr):
+        with open(os.devnull, "w") as dropped, redirect_stdout(dropped):
             yield
     finally:
         os.dup2(before, 2)
@@ -91,6 +90,8 @@ def _writes_to_descriptor_2(stream: TextIO) -> bool:
 
 def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # For a cluster of our own: Ray's 15 all but stops the workers of a machine that does anything else as well.
+    os.environ.setdefault("RAY_worker_niceness", "5")
     logging.getLogger("ray").setLevel(logging.ERROR)
     for attempt in reversed(range(1 if address else LOCAL_ATTEMPTS)):
         try:
