@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,10 @@ from operators.detect.align import similarity, template, warp
 from operators.quality.niqe import Niqe
 
 FACE = 256
-"""Side in pixels at which faces are compared."""
+"""Side in pixels at which faces are compared with the original: what the built-in enhancer gives."""
+
+NIQE_FACE = 128
+"""Side in pixels at which NIQE sees a face: what its built-in model was fitted to, and what a run reports."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,29 @@ def compare(items: Iterable[Item], restored: Mapping[str, NDArray[np.uint8]], ni
     """
     measured: dict[str, list[tuple[Quality, Quality]]] = {}
     for item in items:
-        for original, before, after in _faces(item, restored[item.key]):
-            pair = quality(before, original, niqe), quality(after, original, niqe)
-            measured.setdefault(item.severity, []).append(pair)
+        for landmarks in item.original.faces:
+            before = quality(item.degraded, item.original.pixels, landmarks, niqe)
+            after = quality(restored[item.key], item.original.pixels, landmarks, niqe)
+            measured.setdefault(item.severity, []).append((before, after))
     return [
         Comparison(severity, len(pairs), _mean(pair[0] for pair in pairs), _mean(pair[1] for pair in pairs))
         for severity, pairs in measured.items()
     ]
 
 
-def quality(face: NDArray[np.uint8], original: NDArray[np.uint8], niqe: Niqe) -> Quality:
-    """How close a face (S, S, 3) uint8 is to its original, and how natural it looks."""
-    tensor = torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() / 255
+def quality(
+    photo: NDArray[np.uint8], original: NDArray[np.uint8], landmarks: NDArray[np.float64], niqe: Niqe
+) -> Quality:
+    """How close the face with these landmarks (5, 2) is to the original's, and how natural it looks.
+
+    photo, original: (H, W, 3) uint8 of the same size.
+    """
+    face, truth = (warp(pixels, similarity(landmarks, template(FACE)), FACE) for pixels in (photo, original))
+    scored = warp(photo, similarity(landmarks, template(NIQE_FACE)), NIQE_FACE)
     return Quality(
-        psnr=float(peak_signal_noise_ratio(original, face, data_range=255)),
-        ssim=float(structural_similarity(original, face, channel_axis=2, data_range=255)),
-        niqe=float(niqe.score(tensor)[0]),
+        psnr=float(peak_signal_noise_ratio(truth, face, data_range=255)),
+        ssim=float(structural_similarity(truth, face, channel_axis=2, data_range=255)),
+        niqe=float(niqe.score(torch.from_numpy(scored).permute(2, 0, 1)[None].float() / 255)[0]),
     )
 
 
@@ -77,18 +87,6 @@ def table(comparisons: Iterable[Comparison]) -> str:
             f"{f'{before.niqe:.2f} -> {after.niqe:.2f}':>18}"
         )
     return "\n".join(lines)
-
-
-def _faces(
-    item: Item, restored: NDArray[np.uint8]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
-    for landmarks in item.original.faces:
-        matrix = similarity(landmarks, template(FACE))
-        yield (
-            warp(item.original.pixels, matrix, FACE),
-            warp(item.degraded, matrix, FACE),
-            warp(restored, matrix, FACE),
-        )
 
 
 def _mean(qualities: Iterable[Quality]) -> Quality:

@@ -156,7 +156,7 @@ def galleries(facts: Facts) -> Iterable[tuple[str, list[Strip]]]:
         "NIQE fell least, or rose": facts.lost.strips(),
     }
     every = {strip.name: strip for strips in ordered.values() for strip in strips}
-    if len(every) <= GALLERY:
+    if len(every) <= 2 * GALLERY:
         if every:
             yield "By NIQE after restoration, highest first", sorted(every.values(), key=lambda strip: -strip.niqe_out)
         return
