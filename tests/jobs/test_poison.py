@@ -19,6 +19,8 @@ from pipeline.output import Output
 from pipeline.resources import Node, sizes
 from pipeline.tar import write_shard
 
+pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray starts slowly on a busy one
+
 
 def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
     class Fragile:

@@ -25,6 +25,8 @@ from pipeline.tar import write_shard
 
 DR2E = [sys.executable, "-c", "from jobs.cli import main; main()"]
 
+pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray starts slowly on a busy one
+
 
 def run(inputs: object, output: object, settings: list[str], **overrides: object) -> Summary:
     config = load(None, settings, {"input": str(inputs), "output": str(output), **overrides})
