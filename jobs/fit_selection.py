@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
+from pathlib import Path
 
 import click
 import numpy as np
@@ -68,11 +69,19 @@ class Outcome:
 @click.option("--faces", default=24, show_default=True, help="Faces to fit on, and as many held-out ones to measure.")
 @click.option("--prior", default="builtin", show_default=True, help="The prior whose candidates are chosen from.")
 @click.option("--niqe", default="builtin", show_default=True, help="The NIQE model that scores them.")
+@click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="Write what was measured here, Markdown.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--storage-options", default="{}", help="JSON passed to fsspec for s3:// and the like.")
 def command(
-    data: tuple[str, ...], faces: int, prior: str, niqe: str, threads: int, device: str, storage_options: str
+    data: tuple[str, ...],
+    faces: int,
+    prior: str,
+    niqe: str,
+    card: Path | None,
+    threads: int,
+    device: str,
+    storage_options: str,
 ) -> None:
     """Search the policy's constants on some faces and print how it does on others.
 
@@ -83,7 +92,10 @@ def command(
     to_fit, to_measure = pick(load_labelled(data, json.loads(storage_options)), faces)
     fitted = fit(trials(to_fit, remover, Policy().chains), remover.cost)
     click.echo(f"natural = {fitted.natural}, price = {fitted.price}, enough = {fitted.enough}")
-    click.echo(table(trials(to_measure, remover, [*Policy().chains, GENERATIVE]), fitted, remover.cost))
+    measured = table(trials(to_measure, remover, [*Policy().chains, GENERATIVE]), fitted, remover.cost)
+    click.echo(measured)
+    if card is not None:
+        card.write_text(description(fitted, len(to_measure), measured), encoding="utf-8")
 
 
 def pick(photos: Iterable[LabelledPhoto], count: int) -> tuple[list[LabelledPhoto], list[LabelledPhoto]]:
@@ -198,3 +210,21 @@ def row(level: str, rule: str, outcomes: Sequence[Outcome]) -> str:
         [(o.quality.psnr, o.quality.ssim, o.evaluations, o.kept) for o in outcomes], axis=0
     )
     return f"| {level} | {rule} | {psnr:.2f} | {ssim:.3f} | {evaluations:.0f} | {kept:.0%} |"
+
+
+def description(policy: Policy, faces: int, measured: str) -> str:
+    """The card of the policy's constants, Markdown."""
+    return f"""# Choosing (N, tau)
+
+Constants of `operators.quality.selection.Policy`, fitted by jobs/fit_selection.py to the built-in prior and NIQE
+model: natural = {policy.natural}, price = {policy.price:g}, enough = {policy.enough:g}.
+
+Measured on {faces} held-out faces at each level (clean, and Eq. 13 of DR2E at severity and r stated at 512 px) against
+the undegraded face at the prior's size; means. Evaluations are of the U-Net, per face. "argmin NIQE" and "oracle of
+SSIM" choose among the policy's candidates and those of N = {GENERATIVE.n} down to tau = {10 * min(GENERATIVE.taus)}.
+
+{measured}
+
+PSNR and SSIM favour a soft face over a sharp invented one: they say whether the person was kept, not how good the
+result looks.
+"""

@@ -55,8 +55,8 @@ class Policy:
     saturated), in which a network would have to invent everything.
 
     natural: NIQE that 95 % of undegraded faces stay below. price: NIQE units for all the fidelity. enough: an
-    objective no further chain is worth. The three are fitted by jobs/fit_selection.py and belong to the built-in
-    models. chains: in the order they are tried.
+    objective no further chain is worth. jobs/fit_selection.py fits the three to a prior and a NIQE model; these
+    belong to the built-in ones. chains: in the order they are tried.
     """
 
     natural: float = 2.7
