@@ -17,6 +17,10 @@ from operators.quality.niqe import Niqe
 FACE = 256
 """Side in pixels at which faces are compared with the original: what the built-in enhancer gives."""
 
+FEATURES = (slice(72, 200), slice(64, 192))
+"""Rows and columns of that square with brows, eyes, nose and mouth: the part that a restored face replaces. Around it the
+face fades into the photo, which is not restored."""
+
 NIQE_FACE = 128
 """Side in pixels at which NIQE sees a face: what its built-in model was fitted to, and what a run reports."""
 
@@ -65,7 +69,8 @@ def quality(
 
     photo, original: (H, W, 3) uint8 of the same size.
     """
-    face, truth = (warp(pixels, similarity(landmarks, template(FACE)), FACE) for pixels in (photo, original))
+    matrix = similarity(landmarks, template(FACE))
+    face, truth = (warp(pixels, matrix, FACE)[FEATURES] for pixels in (photo, original))
     scored = warp(photo, similarity(landmarks, template(NIQE_FACE)), NIQE_FACE)
     return Quality(
         psnr=float(peak_signal_noise_ratio(truth, face, data_range=255)),
