@@ -41,8 +41,8 @@ def command(folder: Path, seed: int) -> None:
 
     comparisons = compare(items, read_photos(folder / "photos"), Niqe.load("builtin"))
     click.echo(f"\n{table(comparisons)}\n")
-    click.echo("Means over faces, before -> after. PSNR and SSIM of eyes, nose and mouth against the original: higher is")
-    click.echo("better. NIQE of the aligned face, without a reference: lower is better.\n")
+    click.echo("Means over faces, before -> after. PSNR and SSIM (higher is better): eyes, nose and mouth against")
+    click.echo("the original. NIQE (lower is better): the aligned face, without a reference.\n")
     click.echo(f"photographs  {folder / 'photos'}")
     click.echo(f"report       {summary.report}")
 

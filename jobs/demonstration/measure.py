@@ -18,8 +18,8 @@ FACE = 256
 """Side in pixels at which faces are compared with the original: what the built-in enhancer gives."""
 
 FEATURES = (slice(72, 200), slice(64, 192))
-"""Rows and columns of that square with brows, eyes, nose and mouth: the part that a restored face replaces. Around it the
-face fades into the photo, which is not restored."""
+"""Rows and columns of that square with brows, eyes, nose and mouth: the part that a restored face replaces.
+Around it the face fades into the photo, which is not restored."""
 
 NIQE_FACE = 128
 """Side in pixels at which NIQE sees a face: what its built-in model was fitted to, and what a run reports."""
