@@ -25,6 +25,7 @@ _COMMANDS = {
     "unpack": "Unpack restored photos from shards.",
     "train": "Train a built-in model on your own shards.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",
+    "fit-selection": "Fit the constants that choose (N, tau) per face, and measure the choice.",
 }
 
 # Errors that name what the user can change. Modules that were never imported cannot have raised.
@@ -35,6 +36,7 @@ _USAGE_ERRORS = {
     "pipeline.run": ("RunMismatch",),
     "pipeline.units": ("ShardChanged",),
     "pipeline.storage": ("StorageError",),
+    "pipeline.unpacking": ("FileTaken",),
     "pipeline.ledger": ("LedgerError",),
     "pipeline.session": ("ClusterError",),
     "operators.training.weights": ("WeightsError",),
