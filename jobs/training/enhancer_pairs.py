@@ -1,10 +1,11 @@
 """What the built-in enhancer learns from: pairs of a soft face and the sharp face of twice the size.
 
-Three kinds, because three kinds reach the enhancer in a run:
+Three kinds:
 
 - faces DR2 restored: y = DR2(x; N = 4, tau) * k_sigma (Eq. 12 of DR2E, arXiv 2303.06885), half of them
   without k_sigma, because a run hands DR2's output on as it is and a small prior leaves speckle in it;
-- faces that were good enough to skip DR2 ("kept"): x * k_sigma, and x with light noise and compression;
+- faces that never went through DR2: x * k_sigma, and x with light noise and compression, so that it learns to
+  leave alone what is good;
 - either of them in grey or toned, because archives are, and grey must come back grey.
 """
 
