@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from jobs.training.dr2_outputs import Dr2Outputs, eq12_remover, make_outputs
+from jobs.training.dr2_outputs import EQ12, TRAINING, Dr2Outputs, Recipe, make_outputs, remover
 from jobs.training.enhancer_figures import contact_sheet, measure, soft_versions, table
-from jobs.training.enhancer_pairs import EnhancerPairs, Mix, halve, sharp_faces
+from jobs.training.enhancer_pairs import EnhancerPairs, Mix, sharp_faces
 from jobs.training.faces import held_out, load_labelled
 from jobs.training.options import data_option, training_options
 from operators.dr2.checkpoints import load_prior
@@ -30,13 +30,13 @@ _SHEET_ROWS = 12
 
 
 class PairLoss:
-    """The loss of one step: draw a batch of pairs, enhance, compare."""
+    """The loss of one step: draw a batch of pairs, enhance, compare. Pairs go through DR2 from step dr2_from on."""
 
-    def __init__(self, pairs: EnhancerPairs, batch: int, device: str) -> None:
-        self.pairs, self.batch, self.device = pairs, batch, device
+    def __init__(self, pairs: EnhancerPairs, batch: int, device: str, dr2_from: int) -> None:
+        self.pairs, self.batch, self.device, self.dr2_from = pairs, batch, device, dr2_from
 
     def __call__(self, model: nn.Module, step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        inputs, targets = self.pairs.draw(self.batch, rng)
+        inputs, targets = self.pairs.draw(self.batch, rng, dr2=step >= self.dr2_from)
         inputs = inputs.to(self.device, memory_format=torch.channels_last)
         return enhancement_loss(model(inputs).float(), targets.to(self.device))
 
@@ -48,6 +48,7 @@ class PairLoss:
 @click.option("--prior", "prior_source", default="builtin", show_default=True, help="Prior that makes the pairs.")
 @click.option("--dr2-faces", default=640, show_default=True, help="Run DR2 once on so many faces; kept in OUT.")
 @click.option("--dr2-share", default=0.6, show_default=True, help="Share of pairs that went through DR2.")
+@click.option("--dr2-from", default=0, show_default=True, help="No pair goes through DR2 before this step.")
 @click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
 @click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
 def command(
@@ -59,6 +60,7 @@ def command(
     prior_source: str,
     dr2_faces: int,
     dr2_share: float,
+    dr2_from: int,
     grey_share: float,
     measure_faces: int,
 ) -> None:
@@ -81,17 +83,18 @@ def command(
     click.echo(f"{(~test).sum()} faces to train on, {test.sum()} held out")
     if test.all():
         raise click.UsageError("no face to train on: every key falls into the held-out tenth")
-    outputs = _dr2_outputs("dr2", prior, plan, keys, sharp, ~test, dr2_faces)
+    outputs = _dr2_outputs("dr2", prior, TRAINING, plan, keys, sharp, ~test, dr2_faces)
 
     torch.manual_seed(plan.seed)
     config = NetworkConfig()
     network = FaceEnhancer(config).to(memory_format=torch.channels_last)
     pairs = EnhancerPairs(sharp[~test], outputs, mix)
-    result = train(network, PairLoss(pairs, batch, plan.device), plan, click.echo)
+    result = train(network, PairLoss(pairs, batch, plan.device, dr2_from), plan, click.echo)
     path = plan.out / "enhancer.safetensors"
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
-        "faces": len(pairs.sharp), "dr2_faces": len(outputs), "dr2_share": mix.dr2, "grey_share": mix.grey,
+        "faces": len(pairs.sharp), "dr2_faces": len(np.unique(outputs.rows)), "dr2_share": mix.dr2,
+        "dr2_from": dr2_from, "grey_share": mix.grey,
         "prior": prior.fingerprint if prior else None,
     }  # fmt: skip
     save_enhancer(
@@ -101,14 +104,15 @@ def command(
     unfinished = "" if result.finished else " (unfinished: run again to go on)"
     click.echo(f"{path} after {result.step} steps{unfinished}")
     if test.any() and measure_faces:
-        outputs = _dr2_outputs("dr2-held-out", prior, plan, keys, sharp, test, measure_faces)
-        truth = sharp[test][outputs.rows] if prior else sharp[test][:measure_faces]
+        outputs = _dr2_outputs("dr2-held-out", prior, EQ12, plan, keys, sharp, test, measure_faces)
+        truth = sharp[test][np.unique(outputs.rows)] if prior else sharp[test][:measure_faces]
         _report(path, plan, truth, outputs)
 
 
 def _dr2_outputs(
     folder: str,
     prior: Prior | None,
+    recipe: Recipe,
     plan: TrainingPlan,
     keys: list[str],
     sharp: NDArray[np.uint8],
@@ -116,13 +120,12 @@ def _dr2_outputs(
     count: int,
 ) -> Dr2Outputs:
     """DR2's outputs on `count` of the chosen faces, what OUT/`folder` has is read back; none without a prior."""
-    faces = halve(sharp[chosen])
     if prior is None:
-        return Dr2Outputs.none(faces.shape[1])
+        return Dr2Outputs.none(sharp.shape[1] // 2)
     names = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
     place = plan.out / folder / f"{prior.fingerprint[:12]}-seed{plan.seed}"
-    remove = eq12_remover(prior, plan.seed)
-    return make_outputs(place, names, faces, remove, count=count, seed=plan.seed, say=click.echo)
+    remove = remover(prior, recipe, plan.seed)
+    return make_outputs(place, names, sharp[chosen], remove, count=count, seed=plan.seed, say=click.echo)
 
 
 def _report(path: Path, plan: TrainingPlan, truth: NDArray[np.uint8], outputs: Dr2Outputs) -> None:

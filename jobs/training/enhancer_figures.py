@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs.training.dr2_outputs import PAIR_TAUS, Dr2Outputs
-from jobs.training.enhancer_pairs import halve
+from jobs.training.dr2_outputs import Dr2Outputs
+from jobs.training.faces import halve
 from operators.degrade.blur import ENHANCER_SIGMA, REFERENCE_SIZE, blur_batch
 from operators.enhance.bicubic import BicubicEnhancer
 from operators.enhance.builtin import from_network, to_network
@@ -20,13 +20,14 @@ from operators.enhance.loss import ssim
 def soft_versions(sharp: NDArray[np.uint8], outputs: Dr2Outputs) -> dict[str, NDArray[np.uint8]]:
     """Inputs to measure on, by kind: untouched, blurred by the middle of Eq. 12's range, DR2's output at each tau.
 
-    sharp: (M, 2S, 2S, 3) uint8; outputs: DR2's on these very faces in this order, or none.
+    sharp: (M, 2S, 2S, 3) uint8; outputs: Eq. 12's, each tau of every face, or none.
     """
     small = halve(sharp)
     sigma = float(np.mean(ENHANCER_SIGMA)) * small.shape[1] / REFERENCE_SIZE
     kinds = {"clean": small, "clean, blurred": _blurred(small, sigma)}
-    for index, tau in enumerate(PAIR_TAUS[: outputs.images.shape[1]]):
-        kinds[f"DR2, tau {tau}"] = outputs.images[:, index]
+    for tau in np.unique(outputs.tau):
+        these = np.flatnonzero(outputs.tau == tau)
+        kinds[f"DR2, tau {tau}"] = outputs.images[these[np.argsort(outputs.rows[these])]]
     return kinds
 
 

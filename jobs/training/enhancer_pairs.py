@@ -3,9 +3,11 @@
 Three kinds:
 
 - faces DR2 restored: y = DR2(x; N = 4, tau) * k_sigma (Eq. 12 of DR2E, arXiv 2303.06885), half of them
-  without k_sigma, because a run hands DR2's output on as it is and a small prior leaves speckle in it;
-- faces that never went through DR2: x * k_sigma, and x with light noise and compression, so that it learns to
-  leave alone what is good;
+  without k_sigma, because a run hands DR2's output on as it is and a small prior leaves speckle in it; and what DR2
+  made of faces degraded by Eq. 13, never blurred, for the same reason;
+- faces that never went through DR2: x * k_sigma; x with light noise and compression, so that it learns to leave
+  alone what is good; and x degraded by Eq. 13, which costs nothing to make and teaches it what faces look like
+  before the first output of DR2 is there;
 - either of them in grey or toned, because archives are, and grey must come back grey.
 """
 
@@ -16,23 +18,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.training.dr2_outputs import Dr2Outputs
-from jobs.training.faces import LabelledPhoto, aligned_faces
+from jobs.training.faces import LabelledPhoto, aligned_faces, halve
 from operators.degrade.blur import blur_batch, draw_sigmas
-from operators.degrade.classical import NOISES, classical
+from operators.degrade.classical import NOISES, classical, draw_any
 from operators.detect.align import similarity, template
 from operators.enhance.builtin import to_network
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 # A target enlarged more than this from its photograph is not sharp, and would teach softness.
 _MAX_ENLARGEMENT = 1.15
-_UNBLURRED_SHARE = 0.5  # of the DR2 pairs
-_PERFECT_SHARE = 0.15  # of the pairs without DR2: input untouched
-_BLURRED_SHARE = 0.45  # blurred by k_sigma; the rest is lightly degraded
+_UNBLURRED_SHARE = 0.5  # of Eq. 12's pairs
+_PERFECT_SHARE = 0.10  # of the pairs without DR2: input untouched
+_BLURRED_SHARE = 0.25  # blurred by k_sigma
+_DEGRADED_SHARE = 0.45  # degraded by Eq. 13; the rest is lightly degraded
 _LIGHT_SIGMA = (0.0, 0.8)  # pixels of the input
 _LIGHT_DELTA = (0.0, 6.0)  # grey levels
 _LIGHT_QUALITY = (60, 95)  # of JPEG
@@ -68,7 +70,7 @@ class Mix:
 class EnhancerPairs:
     """Draws batches of (input, target), in [-1, 1], from a generator and nothing else.
 
-    sharp: (K, 2S, 2S, 3) uint8 target faces; outputs: DR2's outputs at S px on some of them.
+    sharp: (K, 2S, 2S, 3) uint8 target faces; outputs: DR2's outputs at S px, their rows counted in `sharp`.
     """
 
     def __init__(self, sharp: NDArray[np.uint8], outputs: Dr2Outputs, mix: Mix) -> None:
@@ -76,9 +78,12 @@ class EnhancerPairs:
             raise ValueError("a share of DR2 pairs needs DR2 outputs; make some or set the share to 0")
         self.sharp, self.outputs, self.mix = sharp, outputs, mix
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`count` pairs: (count, 3, S, S) inputs and (count, 3, 2S, 2S) targets, float32 in [-1, 1]."""
-        pairs = [self._dr2(rng) if rng.random() < self.mix.dr2 else self._kept(rng) for _ in range(count)]
+    def draw(self, count: int, rng: np.random.Generator, dr2: bool = True) -> tuple[Tensor, Tensor]:
+        """`count` pairs: (count, 3, S, S) inputs and (count, 3, 2S, 2S) targets, float32 in [-1, 1].
+
+        dr2: whether any of them may have gone through DR2 yet.
+        """
+        pairs = [self._dr2(rng) if rng.random() < self.mix.dr2 and dr2 else self._kept(rng) for _ in range(count)]
         inputs = to_network(np.stack([soft for soft, _, _ in pairs]))
         targets = to_network(np.stack([sharp for _, sharp, _ in pairs]))
         inputs = blur_batch(inputs, np.array([sigma for _, _, sigma in pairs]))
@@ -86,8 +91,9 @@ class EnhancerPairs:
 
     def _dr2(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
         picked = int(rng.integers(len(self.outputs)))
-        soft = self.outputs.images[picked, int(rng.integers(self.outputs.images.shape[1]))]
-        sigma = 0.0 if rng.random() < _UNBLURRED_SHARE else _sigma(soft, rng)
+        soft = self.outputs.images[picked]
+        blurred = not self.outputs.degraded[picked] and rng.random() >= _UNBLURRED_SHARE
+        sigma = _sigma(soft, rng) if blurred else 0.0
         return soft, self.sharp[self.outputs.rows[picked]], sigma
 
     def _kept(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
@@ -98,6 +104,8 @@ class EnhancerPairs:
             return small, sharp, 0.0
         if kind < _PERFECT_SHARE + _BLURRED_SHARE:
             return small, sharp, _sigma(small, rng)
+        if kind < _PERFECT_SHARE + _BLURRED_SHARE + _DEGRADED_SHARE:
+            return halve(np.stack([draw_any(rng, len(sharp)).apply(sharp, rng)]))[0], sharp, 0.0
         light = classical(
             small,
             r=1.0,
@@ -108,13 +116,6 @@ class EnhancerPairs:
             rng=rng,
         )
         return light, sharp, 0.0
-
-
-def halve(faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(B, 2S, 2S, 3) uint8 -> (B, S, S, 3) uint8, antialiased bicubic, as alignment at S px cuts them."""
-    tensor = torch.from_numpy(faces).permute(0, 3, 1, 2).float()
-    small = functional.interpolate(tensor, scale_factor=0.5, mode="bicubic", antialias=True)
-    return small.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _sigma(face: NDArray[np.uint8], rng: np.random.Generator) -> float:

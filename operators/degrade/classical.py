@@ -82,6 +82,13 @@ def draw(severity: str, r: float, rng: np.random.Generator, size: int = REFERENC
     )
 
 
+def draw_any(rng: np.random.Generator, size: int = REFERENCE_SIZE) -> Classical:
+    """Draws from all of Eq. 13's range, for training: any of SEVERITIES, r log-uniform over DOWNSAMPLING's span."""
+    severity = list(SEVERITIES)[int(rng.integers(len(SEVERITIES)))]
+    r = float(np.exp(rng.uniform(np.log(min(DOWNSAMPLING)), np.log(max(DOWNSAMPLING)))))
+    return draw(severity, r, rng, size)
+
+
 def classical(
     image: NDArray[np.uint8],
     *,

@@ -14,14 +14,16 @@ from scipy import ndimage
 
 from jobs.train_enhancer import command
 from jobs.train_prior import small_unet
-from jobs.training.dr2_outputs import Dr2Outputs, eq12_remover, make_outputs
-from jobs.training.enhancer_pairs import EnhancerPairs, Mix, halve
+from jobs.training.dr2_outputs import EQ12, TRAINING, Dr2Outputs, Recipe, make_outputs, remover
+from jobs.training.enhancer_pairs import EnhancerPairs, Mix
+from jobs.training.faces import halve
 from operators.detect.align import template
 from operators.dr2.checkpoints import load_prior, save_prior
 from operators.dr2.prior import PriorSpec
 from operators.dr2.schedule import Schedule
 from operators.enhance import registry
 from operators.enhance.builtin import from_network
+from operators.quality.selection import Policy
 
 SIZE = 32
 
@@ -114,34 +116,47 @@ def test_a_prior_of_another_size_is_refused(shard: Path, prior_file: Path, tmp_p
     assert "makes 32 px faces, but --size is 64" in result.output
 
 
-def test_eq12_outputs_depend_on_the_face_alone(prior_file: Path) -> None:
-    faces, keys = smooth_faces(3, SIZE), ["a", "b", "c"]
-    remove = eq12_remover(load_prior(str(prior_file)), seed=0)
-    together = remove(faces, keys)
-    assert together.shape == (3, 4, SIZE, SIZE, 3)
-    alone = remove(faces[1:2], keys[1:2])
-    assert np.abs(alone[0].astype(int) - together[1]).max() <= 1
-    assert np.abs(remove(faces[1:2], ["another"]).astype(int) - alone).max() > 1
+@pytest.mark.parametrize("recipe", [EQ12, TRAINING], ids=["Eq. 12", "training"])
+def test_dr2s_outputs_depend_on_the_face_alone(prior_file: Path, recipe: Recipe) -> None:
+    sharp, keys = smooth_faces(6, 2 * SIZE), list("abcdef")
+    remove = remover(load_prior(str(prior_file)), recipe, seed=0)
+    together = remove(sharp, keys)
+    assert set(together.rows) == set(range(6))
+    for row, key in enumerate(keys):
+        alone, of_face = remove(sharp[row : row + 1], [key]), together.rows == row
+        assert list(alone.tau) == list(together.tau[of_face])
+        assert np.abs(alone.images.astype(int) - together.images[of_face]).max() <= 1
+    assert np.abs(remove(sharp[:1], ["a"]).images[0].astype(int) - remove(sharp[:1], ["z"]).images[0]).max() > 1
+
+
+def test_a_recipe_says_what_went_in(prior_file: Path) -> None:
+    prior, sharp, keys = load_prior(str(prior_file)), smooth_faces(8, 2 * SIZE), list("abcdefgh")
+    eq12 = remover(prior, EQ12, seed=0)(sharp, keys)
+    assert (set(eq12.tau), set(eq12.n), any(eq12.degraded)) == ({50, 100, 150, 200}, {4}, False)
+    mixed = remover(prior, TRAINING, seed=0)(sharp, keys)
+    assert {chain.n for chain in Policy().chains} >= set(mixed.n[mixed.degraded])
+    assert any(mixed.degraded)
 
 
 def test_dr2_outputs_survive_an_interruption(tmp_path: Path) -> None:
-    faces, keys, calls = smooth_faces(5, 16), list("abcde"), []
+    sharp, keys, calls = smooth_faces(5, 32), list("abcde"), []
 
-    def remove(batch: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    def remove(batch: np.ndarray, names: Sequence[str]) -> Dr2Outputs:
         if len(calls) == 1:
             calls.append("interrupted")
             raise KeyboardInterrupt
         calls.append("".join(names))
-        return np.stack([batch, 255 - batch], axis=1)
+        rows = np.arange(len(batch))
+        return Dr2Outputs(rows, halve(batch), rows * 0 + 4, rows * 0 + 50, rows > 0)
 
-    def make(faces: np.ndarray = faces, keys: Sequence[str] = keys) -> Dr2Outputs:
-        return make_outputs(tmp_path, keys, faces, remove, count=4, seed=0, chunk=2, say=lambda line: None)
+    def make(keys: Sequence[str] = keys) -> Dr2Outputs:
+        return make_outputs(tmp_path, keys, sharp, remove, count=4, seed=0, chunk=2, say=lambda line: None)
 
     with pytest.raises(KeyboardInterrupt):
         make()
     outputs = make()
     assert len(calls) == 3  # the first two faces were not run again
-    np.testing.assert_array_equal(outputs.images[:, 0], faces[outputs.rows])
+    np.testing.assert_array_equal(outputs.images, halve(sharp)[outputs.rows])
     np.testing.assert_array_equal(make().images, outputs.images)
     assert len(calls) == 3
     with pytest.raises(ValueError, match=r"0000.npz holds DR2 outputs of other faces"):
@@ -150,7 +165,7 @@ def test_dr2_outputs_survive_an_interruption(tmp_path: Path) -> None:
 
 def pairs(mix: Mix) -> EnhancerPairs:
     sharp = smooth_faces(4, 2 * SIZE)
-    outputs = Dr2Outputs(np.array([2]), np.stack([255 - halve(sharp)[2]] * 2)[None])
+    outputs = Dr2Outputs(np.array([2]), 255 - halve(sharp)[2:3], np.array([4]), np.array([50]), np.array([False]))
     return EnhancerPairs(sharp, outputs, mix)
 
 
@@ -166,7 +181,8 @@ def test_input_and_target_show_the_same_face() -> None:
     halved = torch.nn.functional.avg_pool2d(targets, 2)
     error = (halved - inputs).abs().mean(dim=(1, 2, 3))
     others = (halved.roll(1, 0) - inputs).abs().mean(dim=(1, 2, 3))
-    assert error.max() < 0.1  # light noise is all that may differ
+    assert error.quantile(0.5) < 0.1  # light noise or a blur is all that differs, but for Eq. 13's
+    assert error.max() < 0.5
     assert others.median() > 0.2
 
 
@@ -184,6 +200,12 @@ def test_grey_faces_are_grey_or_toned_alike() -> None:
     for face, target in zip(inputs, targets, strict=True):
         tint = face.mean(dim=(1, 2)) - face.mean()
         torch.testing.assert_close(tint, target.mean(dim=(1, 2)) - target.mean(), rtol=0, atol=0.02)
+
+
+def test_no_pair_goes_through_dr2_before_its_time() -> None:
+    early = pairs(Mix(dr2=1)).draw(4, np.random.default_rng(0), dr2=False)
+    without = pairs(Mix(dr2=0)).draw(4, np.random.default_rng(0))
+    torch.testing.assert_close(early, without, rtol=0, atol=0)
 
 
 def test_a_share_of_dr2_pairs_needs_dr2_outputs() -> None:
