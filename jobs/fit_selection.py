@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from jobs.training.faces import LabelledPhoto, aligned_faces, held_out, load_labelled
+from jobs.training.faces import LabelledPhoto, aligned_faces, load_labelled
 from jobs.training.options import data_option
 from operators.degrade.classical import draw
 from operators.dr2.checkpoints import load_prior
@@ -23,6 +23,7 @@ from operators.dr2.noise import FaceNoise
 from operators.quality.niqe import Niqe
 from operators.quality.selection import Candidate, Chain, Policy
 from operators.restoration import DegradationRemover, unit_range
+from operators.training.split import held_out
 
 Pixels = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from jobs.training.dr2_outputs import EQ12, TRAINING, Dr2Outputs, Recipe, make_outputs, remover
 from jobs.training.enhancer_figures import contact_sheet, measure, soft_versions, table
 from jobs.training.enhancer_pairs import EnhancerPairs, Mix, sharp_faces
-from jobs.training.faces import held_out, load_labelled
+from jobs.training.faces import load_labelled
 from jobs.training.options import data_option, training_options
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.prior import Prior
@@ -24,6 +24,7 @@ from operators.enhance.builtin import BuiltinEnhancer, save_enhancer
 from operators.enhance.loss import enhancement_loss
 from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig, check_side
 from operators.training.loop import TrainingPlan, train
+from operators.training.split import held_out
 from operators.training.weights import WeightsError
 
 _SHEET_ROWS = 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,11 +33,6 @@ class LabelledPhoto:
     pixels: NDArray[np.uint8]
     landmarks: NDArray[np.float32] | None
     box: tuple[float, float, float, float] | None
-
-
-def held_out(key: str) -> bool:
-    """True for the tenth of all keys that no training job may see; by the CRC-32 of the key, so it never changes."""
-    return zlib.crc32(key.encode()) % 10 == 0
 
 
 def load_labelled(urls: Iterable[str], options: Mapping[str, Any] | None = None) -> Iterator[LabelledPhoto]:

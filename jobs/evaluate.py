@@ -1,0 +1,172 @@
+"""``dr2e evaluate``: degrade sharp faces, restore them, and measure what came back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.options import as_json, config_from, run_options
+from jobs.restore import Interrupted, interruptible
+from operators.quality.metrics.names import METRICS
+from pipeline.config import Config, build
+
+UNIT = 8
+"""Photos per unit unless the configuration has its own: each becomes a face per setting, so units stay short."""
+
+_FILES = "\n".join(
+    f"      {file.name}  {metric.label.partition(',')[0]} ({file.note})" for metric in METRICS for file in metric.files
+)
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """A finished evaluation. page, table: URLs of the Markdown and the JSON; sheets: folder of the contact sheets.
+
+    markdown: the page. document: the content of the JSON. unreadable: photos left out because something is wrong
+    with them. was_complete: nothing was left to do but the table.
+    """
+
+    output: str
+    page: str
+    table: str
+    sheets: str
+    was_complete: bool
+    unreadable: int
+    markdown: str
+    document: dict[str, Any]
+
+
+def evaluate(
+    config: Config | Mapping[str, Any],
+    *,
+    size: int = 256,
+    settings: str | None = None,
+    held_out: bool = False,
+    faces: int | None = None,
+    weights: str | Path | None = None,
+    address: str | None = None,
+    progress: TextIO | None = None,
+) -> EvaluationSummary:
+    """Measure the method on the sharp faces that `config` names as input; returns when all is done.
+
+    config: as for `restore`. size: side in pixels of the truth and of all measuring. settings: such as
+    "severe-16,severe-8"; all nine without. held_out: only the tenth of keys that training leaves out. faces: photos
+    at most. weights: folder with the files of metrics that need some. address, progress: as for `restore`.
+
+    Raises what `restore` raises, and WeightsError for a broken file of weights.
+    """
+    from pipeline.evaluation.driver import PAGE, SHEETS, TABLE, execute, prepare, publish
+    from pipeline.evaluation.settings import evaluate_section, settings_named
+
+    names = tuple(setting.name for setting in settings_named(settings))
+    section = evaluate_section(
+        size=size,
+        settings=names,
+        held_out=held_out,
+        faces=faces,
+        folder=None if weights is None else str(Path(weights).absolute()),
+    )
+    prepared = prepare(of_short_units(config if isinstance(config, Config) else build(config)), section)
+    execute(prepared, address, progress)
+    found, url = publish(prepared), prepared.location.url
+    return EvaluationSummary(
+        output=url,
+        page=f"{url}/{PAGE}",
+        table=f"{url}/{TABLE}",
+        sheets=f"{url}/{SHEETS}",
+        was_complete=not prepared.pending,
+        unreadable=found.unreadable,
+        markdown=found.page,
+        document=found.document,
+    )
+
+
+def of_short_units(config: Config) -> Config:
+    """`config` with UNIT photos per unit, unless it says how many."""
+    if "max_samples" in config.unit.model_fields_set:
+        return config
+    return config.model_copy(update={"unit": config.unit.model_copy(update={"max_samples": UNIT})})
+
+
+@click.command(
+    "evaluate",
+    help=f"""Measure the method on sharp faces.
+
+    Takes WebDataset shards of good photographs, degrades the face of each by Eq. 13 of the DR2E paper at r = 4, 8, 16
+    and three severities, restores it as 'dr2e restore' would, and compares it with what it was. Writes table.md,
+    table.json, contact sheets and, per unit, every face's numbers below --output. A sample's JSON may hold five
+    landmarks as landmarks5; otherwise the surest face that is found counts. Run the same command again to resume.
+
+    \b
+      dr2e evaluate --input faces/ --output evaluation --held-out
+      dr2e evaluate --input faces/ --output quick --faces 20 --settings severe-16,severe-8
+
+    PSNR, SSIM, MS-SSIM, GMSD and NIQE need nothing else. The others need these files in --weights, as they were
+    published; none is ever downloaded, and metrics without theirs are left out:
+
+    \b
+{_FILES}
+
+    Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for unreadable photos, 128+n signal n.
+    """,
+)
+@run_options
+@click.option("--held-out", is_flag=True, help="Only the tenth of keys that training leaves out.")
+@click.option("--faces", type=click.IntRange(1), help="Photos at most, the first by the hash of their key.")
+@click.option("--size", default=256, show_default=True, help="Side in pixels of the truth and of all measuring.")
+@click.option("--settings", metavar="NAMES", help="Such as severe-16,severe-8; all nine unless given.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder, on every node, with weights of metrics."
+)
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@as_json
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    held_out: bool,
+    faces: int | None,
+    size: int,
+    settings: str | None,
+    weights: Path | None,
+    address: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    try:
+        with interruptible():
+            summary = evaluate(
+                config_from(**options),
+                size=size,
+                settings=settings,
+                held_out=held_out,
+                faces=faces,
+                weights=weights,
+                address=address,
+            )
+    except Interrupted as error:
+        click.echo("dr2e: interrupted; the same command continues from what is stored", err=True)
+        context.exit(SIGNALLED + error.number)
+    if as_json:
+        click.echo(json.dumps(vars(summary), indent=1))
+    else:
+        click.echo(describe(summary))
+    context.exit(QUARANTINED if summary.unreadable else 0)
+
+
+def describe(summary: EvaluationSummary) -> str:
+    """The summary for a person."""
+    return "\n".join(
+        [
+            *(["nothing was left to do: this evaluation is complete\n"] if summary.was_complete else []),
+            summary.markdown,
+            f"table   {summary.table}",
+            f"sheets  {summary.sheets}",
+        ]
+    )

@@ -1,0 +1,80 @@
+"""The first stage of an evaluation: from a sharp photo to its face at every setting, degraded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.detect.align import AlignError, align, resize_matrix
+from operators.images import ImageError, Picture, decode
+from pipeline.config import Config
+from pipeline.evaluation.faces import (
+    MAX_ENLARGEMENT,
+    NO_FACE,
+    TOO_SMALL,
+    LabelError,
+    at_size,
+    degraded,
+    labelled_landmarks,
+)
+from pipeline.evaluation.settings import of_evaluation
+from pipeline.records import Face, Photo
+from pipeline.stages import Stage, limits, load_detector, surest, use_threads
+
+
+class Degrade(Stage):
+    """Find the face, cut the truth, and make one `Face` per setting of it, in the order of the settings."""
+
+    name = "degrade"
+
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        use_threads(threads)
+        evaluation = of_evaluation(config)
+        self.face_size, self.size, self.seed = face_size, evaluation.evaluate.size, config.seed
+        self.settings = evaluation.chosen_settings
+        self.limits = limits(config)
+        self.detector = load_detector(config.detect.detector, device)
+
+    def work(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            try:
+                self.degrade(photo, decode(photo.image, self.limits))
+            except ImageError as error:
+                photo.reject(error.code, error.message)
+            except LabelError as error:
+                photo.reject("label.unreadable", str(error))
+
+    def degrade(self, photo: Photo, picture: Picture) -> None:
+        """Give the photo its faces, or reject it."""
+        photo.height, photo.width = picture.pixels.shape[:2]
+        photo.grey = picture.grey
+        landmarks = self.landmarks(photo, picture)
+        if landmarks is None:
+            photo.reject(NO_FACE, "no face is labelled and none was found")
+            return
+        try:
+            truth, matrix = align(picture.pixels, landmarks, self.size)
+        except AlignError as error:
+            photo.reject(error.code, error.message)
+            return
+        enlargement = math.hypot(matrix[0, 0], matrix[1, 0])
+        if enlargement > MAX_ENLARGEMENT:
+            photo.reject(TOO_SMALL, f"its face would be enlarged {enlargement:.2f} times to {self.size} px")
+            return
+        box = (*landmarks.min(axis=0).tolist(), *landmarks.max(axis=0).tolist())
+        to_crop = resize_matrix(matrix, self.size, self.face_size)
+        for setting in self.settings:
+            image = degraded(truth, setting, seed=self.seed, key=photo.key, grey=photo.grey)
+            crop = at_size(image, self.face_size)
+            photo.faces.append(Face(box, 1.0, landmarks, matrix=to_crop, crop=crop))
+
+    def landmarks(self, photo: Photo, picture: Picture) -> NDArray[np.float32] | None:
+        """Labelled, or those of the surest face that is found."""
+        labelled = labelled_landmarks(photo.sidecars)
+        if labelled is not None:
+            return labelled
+        (detections,) = self.detector.detect([picture.pixels])
+        return surest(detections, 1)[0].landmarks if detections else None

@@ -1,0 +1,66 @@
+"""Contact sheets: faces of one setting below each other, every version beside the truth."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.evaluation.results import FaceResult, PhotoResult, Version
+from pipeline.evaluation.sample import photo_name, rank
+from pipeline.evaluation.settings import Setting
+
+ROWS = 8
+"""Faces on a sheet at most."""
+
+_TITLES = ("input, bicubic", "DR2", "DR2 + enhancer", "truth")
+_LINE = 16  # pixels: height of a line of text
+_PAPER, _INK = (255, 255, 255), (0, 0, 0)
+
+
+def sheets(
+    photos: Iterable[PhotoResult], settings: Sequence[Setting], shown: Sequence[str]
+) -> Iterator[tuple[Setting, bytes]]:
+    """A PNG per setting, of the first photos by rank that were measured; none where there is no such photo.
+
+    shown: the photos that may have strips, as `photo_name` has them.
+    """
+    allowed = set(shown)
+    chosen = [p for p in photos if p.status == "measured" and photo_name(p.shard, p.key) in allowed]
+    chosen = sorted(chosen, key=lambda photo: (rank(photo.key), photo.shard))[:ROWS]
+    for place, setting in enumerate(settings):
+        rows = [(photo.key, face) for photo in chosen if (face := photo.faces[place]).strip is not None]
+        if rows:
+            yield setting, _sheet(setting, rows)
+
+
+def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]]) -> bytes:
+    strips = [Image.open(io.BytesIO(face.strip)) for _, face in rows if face.strip is not None]
+    width, height = strips[0].size
+    page = Image.new("RGB", (width, _LINE + len(strips) * (height + _LINE)), _PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default()
+
+    def write(texts: Sequence[str], top: int) -> None:
+        for column, text in enumerate(texts):
+            draw.text((column * height + 4, top + 2), text, fill=_INK, font=font)
+
+    write([f"{setting.severity}, r = {setting.r}: {_TITLES[0]}", *_TITLES[1:]], 0)
+    for place, (strip, (key, face)) in enumerate(zip(strips, rows, strict=True)):
+        top = _LINE + place * (height + _LINE)
+        page.paste(strip, (0, top))
+        write([*_captions(face), key], top + height)
+    out = io.BytesIO()
+    page.save(out, format="PNG")
+    return out.getvalue()
+
+
+def _captions(face: FaceResult) -> list[str]:
+    came, dr2, final = (_scores(version) for version in face.versions)
+    return [came, f"kept: {dr2}" if face.status == "kept" else f"N {face.n}, tau {face.tau}: {dr2}", final]
+
+
+def _scores(version: Version) -> str:
+    psnr, niqe = (version.values.get(name) for name in ("psnr", "niqe"))
+    parts = [] if psnr is None else [f"PSNR {psnr:.2f}"]
+    return "  ".join([*parts, "NIQE -" if niqe is None else f"NIQE {niqe:.2f}"])

@@ -1,0 +1,173 @@
+"""`dr2e evaluate`: what it measures, what it leaves out, and that its table depends on nothing but its settings.
+
+All stages are real. Only one test has them run by Ray; elsewhere they run here, one unit after the other.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from jobs.api import evaluate
+from jobs.demonstration.photographs import eileen_collins, grace_hopper
+from jobs.evaluate import UNIT, EvaluationSummary, command, of_short_units
+from operators.images import encode_png
+from operators.quality.metrics.names import METRICS
+from pipeline.blocks import to_block
+from pipeline.config import ConfigError, load
+from pipeline.evaluation import rounds
+from pipeline.evaluation.degrade import Degrade
+from pipeline.evaluation.measure import Measure
+from pipeline.evaluation.results import METHODS
+from pipeline.run import Run, RunMismatch
+from pipeline.stages import Enhance, Restore
+from pipeline.tar import write_shard
+from pipeline.units import Unit, read_unit
+
+QUICK = ["restore.n=1", "restore.tau=40", "unit.max_samples=2"]
+SETTINGS = "severe-16,mild-4"
+
+
+@pytest.fixture(scope="session")
+def sharp_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard: a labelled face, one to be found, one too small for a truth at 256 px, and no picture at all."""
+    hopper, collins = grace_hopper(), eileen_collins()
+
+    def labels(points: np.ndarray) -> bytes:
+        return json.dumps({"landmarks5": points.tolist()}).encode()
+
+    mirrored = np.ascontiguousarray(hopper.pixels[:, ::-1])
+    path = tmp_path_factory.mktemp("sharp") / "faces-000.tar"
+    members = [
+        *[("a.png", encode_png(hopper.pixels)), ("a.json", labels(hopper.faces[0]))],
+        ("b.png", encode_png(mirrored)),
+        *[("c.png", encode_png(collins.pixels)), ("c.json", labels(collins.faces[0]))],
+        ("d.jpg", b"this is no photograph"),
+    ]
+    write_shard(path, members)
+    return path
+
+
+def run_here(run: Run, units: Sequence[Unit], measure: Measure, *_: object) -> None:
+    """What `rounds.run_rounds` does, without Ray."""
+    arguments = {"config": run.config, "face_size": run.models.face_size, "device": "cpu", "threads": 1}
+    stages = [stage(**arguments) for stage in (Degrade, Restore, Enhance)]
+    for unit in units:
+        block = to_block(unit.id, read_unit(Path(unit.shard.url), unit))
+        for stage in stages:
+            block = stage(block)
+        assert measure.store(block).failure == ""
+
+
+def arguments(shard: Path, output: Path, *settings: str) -> dict[str, object]:
+    config = load(None, [*QUICK, *settings], {"input": str(shard), "output": str(output)})
+    return {"config": config, "settings": SETTINGS, "progress": io.StringIO()}
+
+
+@pytest.fixture(scope="session")
+def evaluated(sharp_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluationSummary:
+    """An undisturbed evaluation of the shard."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "run_rounds", run_here)
+        return evaluate(**arguments(sharp_faces, tmp_path_factory.mktemp("evaluated") / "out"))
+
+
+def test_every_face_is_in_the_table_or_left_out_with_its_reason(evaluated: EvaluationSummary):
+    told = evaluated.document
+    assert told["photos"]["measured"] == 2
+    assert {photo["key"]: photo["error"] for photo in told["left_out"]} == {
+        "c": "face.too_small",
+        "d": "image.unreadable",
+    }
+    assert evaluated.unreadable == 1
+    mild, severe = told["rows"]
+    assert (mild["setting"], severe["setting"]) == ("mild-4", "severe-16")
+    for row in (mild, severe):
+        assert (row["faces"], row["kept"], row["evaluations"]) == (2, 0, 1)
+        assert set(row["metrics"]) == {"psnr", "ssim", "ms_ssim", "gmsd", "niqe"}
+        assert {mean["n"] for values in row["metrics"].values() for mean in values.values()} == {2}
+    for metric in METRICS[:5]:
+        higher, lower = (mild, severe) if metric.higher_is_better else (severe, mild)
+        assert higher["metrics"][metric.name]["input"]["mean"] > lower["metrics"][metric.name]["input"]["mean"]
+    for name in ("mild-4", "severe-16"):
+        with Image.open(Path(evaluated.sheets) / f"{name}.png") as sheet:
+            assert sheet.size[0] == 4 * 256
+            assert 2 * 256 < sheet.size[1] < 3 * 256
+
+
+def test_a_lost_unit_is_done_again_and_the_table_is_the_same(
+    sharp_faces: Path, evaluated: EvaluationSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[str] = []
+
+    def counted(run: Run, units: Sequence[Unit], measure: Measure, *_: object) -> None:
+        done.extend(unit.id for unit in units)
+        run_here(run, units, measure)
+
+    monkeypatch.setattr(rounds, "run_rounds", counted)
+    shutil.copytree(evaluated.output, tmp_path / "out")
+    lost = min((tmp_path / "out" / "faces").iterdir())
+    lost.unlink()
+    again = evaluate(**arguments(sharp_faces, tmp_path / "out"))
+    assert done == [lost.stem]
+    assert (tmp_path / "out" / "table.md").read_bytes() == Path(evaluated.page).read_bytes()
+    assert again.document["rows"] == evaluated.document["rows"]
+
+
+def test_batch_size_changes_roundings_only(
+    sharp_faces: Path, evaluated: EvaluationSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rounds, "run_rounds", run_here)
+    alone = evaluate(**arguments(sharp_faces, tmp_path / "out", "resources.restore.batch=1"))
+    assert_same_to_rounding(alone, evaluated)
+
+
+def test_other_settings_are_refused(sharp_faces: Path, evaluated: EvaluationSummary):
+    with pytest.raises(RunMismatch, match=r"seed was 0, is 1"):
+        evaluate(**arguments(sharp_faces, Path(evaluated.output), "seed=1"))
+    with pytest.raises(RunMismatch, match=r"evaluate\.faces was null, is 1"):
+        evaluate(**arguments(sharp_faces, Path(evaluated.output)), faces=1)
+    with pytest.raises(ConfigError, match=r"^--weights: .* is no folder"):
+        evaluate(**arguments(sharp_faces, Path(evaluated.output)), weights="nowhere")
+
+
+def test_the_command_ends_with_3_when_a_photo_was_unreadable(sharp_faces: Path, evaluated: EvaluationSummary):
+    options = ["--input", str(sharp_faces), "--output", evaluated.output, "--settings", SETTINGS]
+    options += [f"--set={setting}" for setting in QUICK]
+    result = CliRunner().invoke(command, options, catch_exceptions=False)
+    assert result.exit_code == 3, result.output
+    assert result.output.startswith("nothing was left to do")
+    assert "| severe | 16 | 2 | 0% | 1.0 |" in result.output
+    assert "Left out: 1 × face.too_small, 1 × image.unreadable." in result.output
+    assert "LPIPS_v0.1_alex-df73285e.pth" in result.output
+    answer = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)
+    assert json.loads(answer.stdout)["document"]["rows"] == evaluated.document["rows"]
+
+
+def test_units_are_short_unless_the_configuration_has_its_own():
+    base = {"input": "in", "output": "out"}
+    assert of_short_units(load(None, [], base)).unit.max_samples == UNIT
+    assert of_short_units(load(None, ["unit.max_samples=99"], base)).unit.max_samples == 99
+
+
+@pytest.mark.timeout(900)
+def test_on_ray_it_is_the_same(sharp_faces: Path, evaluated: EvaluationSummary, tmp_path: Path, cluster: str):
+    there = evaluate(**arguments(sharp_faces, tmp_path / "out"))
+    assert there.document["left_out"] == evaluated.document["left_out"]
+    assert_same_to_rounding(there, evaluated)
+
+
+def assert_same_to_rounding(ours: EvaluationSummary, theirs: EvaluationSummary) -> None:
+    for one, other in zip(ours.document["rows"], theirs.document["rows"], strict=True):
+        for metric, values in one["metrics"].items():
+            assert values["input"] == other["metrics"][metric]["input"]
+            for method in METHODS:
+                assert values[method]["mean"] == pytest.approx(other["metrics"][metric][method]["mean"], rel=2e-3)
