@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs.training.ageing import age
-from jobs.training.close_ups import close_up
-from jobs.training.faces import LabelledPhoto, held_out, load_labelled
+from jobs.training.ageing import ruin
+from jobs.training.close_ups import close_up, weighted
+from jobs.training.faces import LabelledPhoto, load_labelled
 from jobs.training.measure_detector import measure
 from jobs.training.options import data_option, training_options
-from jobs.training.scenes import Portrait, compose, prepare
+from jobs.training.scenes import VISIBLE, Portrait, compose, prepare, shown
 from operators.detect.builtin import BuiltinDetector
 from operators.detect.landmarks import LandmarkNetwork, landmark_loss
 from operators.detect.loss import detection_loss
@@ -24,6 +24,7 @@ from operators.detect.network import FaceNetwork
 from operators.detect.scan import to_network
 from operators.detect.targets import Labels, Targets, assign
 from operators.training.loop import TrainingPlan, train
+from operators.training.split import held_out
 from operators.training.weights import save_weights
 
 SMALLEST_DETAIL = 10.0
@@ -50,7 +51,7 @@ class ScanTask:
         pixels, targets = [], []
         for _ in range(self.batch):
             image, labels = compose(self.portraits, self.side, rng)
-            pixels.append(np.asarray(age(image, _detail(labels), rng)))
+            pixels.append(np.asarray(ruin(image, _detail(labels), rng)))
             targets.append(assign(labels, self.side, self.side))
         return to_network(np.stack(pixels), self.device), targets
 
@@ -80,15 +81,28 @@ class LandmarkTask:
         return landmark_loss(model(to_network(np.stack([pixels for pixels, _ in drawn]), self.device)), wanted)
 
 
+def from_origin(photos: Iterable[LabelledPhoto], origin: float) -> Iterator[LabelledPhoto]:
+    """Photos whose labels call the centre of the first pixel `origin`, relabelled so that it is 0."""
+    for photo in photos:
+        landmarks = None if photo.landmarks is None else photo.landmarks - np.float32(origin)
+        box = photo.box
+        if box is not None:
+            box = (box[0] - origin, box[1] - origin, box[2] - origin, box[3] - origin)
+        yield replace(photo, landmarks=landmarks, box=box)
+
+
 def split(photos: Iterable[LabelledPhoto]) -> tuple[list[Portrait], list[LabelledPhoto]]:
-    """What to train on, prepared as it is read so that full photos do not pile up, and the held-out photos."""
+    """What to train on, prepared as it is read so that full photos do not pile up, and the held-out photos.
+
+    A box that mostly lies beyond its photo is a wrong label and not trained on; held-out photos are all kept.
+    """
     tests: list[LabelledPhoto] = []
 
     def kept() -> Iterator[LabelledPhoto]:
         for photo in photos:
             if held_out(photo.key):
                 tests.append(photo)
-            else:
+            elif shown(photo) >= VISIBLE:
                 yield photo
 
     return prepare(kept()), tests
@@ -98,7 +112,10 @@ def split(photos: Iterable[LabelledPhoto]) -> tuple[list[Portrait], list[Labelle
 @data_option
 @training_options(steps=2000, lr=2e-3, batch=12)
 @click.option("--side", default=256, show_default=True, help="Side of a scene in pixels, a multiple of 32.")
-@click.option("--landmark-steps", default=1500, show_default=True, help="Steps of the landmark network.")
+@click.option("--landmark-steps", default=3800, show_default=True, help="Steps of the landmark network.")
+@click.option(
+    "--label-origin", default=0.0, show_default=True, help="What labels call the first pixel's centre: 0, 0.5 or 1."
+)
 @click.option("--landmark-batch", default=32, show_default=True, help="Close-ups per step of the landmark network.")
 def command(
     data: tuple[str, ...],
@@ -108,6 +125,7 @@ def command(
     side: int,
     landmark_steps: int,
     landmark_batch: int,
+    label_origin: float,
 ) -> None:
     """Train the face detector on labelled shards and write OUT/detector.safetensors and its figures.
 
@@ -116,13 +134,13 @@ def command(
     """
     if side % 32:
         raise click.BadParameter(f"{side} is not a multiple of 32", param_hint="--side")
-    portraits, tests = split(load_labelled(data, storage_options))
+    portraits, tests = split(from_origin(load_labelled(data, storage_options), label_origin))
     click.echo(f"{len(portraits)} faces to train on, {len(tests)} photos held out")
     torch.manual_seed(plan.seed)
     networks = {"scan": FaceNetwork(), "landmarks": LandmarkNetwork()}
     losses = {
         "scan": ScanTask(portraits, batch, side, plan.device).loss,
-        "landmarks": LandmarkTask(portraits, landmark_batch, plan.device).loss,
+        "landmarks": LandmarkTask(weighted(portraits), landmark_batch, plan.device).loss,
     }
     steps = {"scan": plan.steps, "landmarks": landmark_steps}
     state, done = {}, {}
@@ -136,6 +154,7 @@ def command(
     training = {
         "steps": done, "batch": {"scan": batch, "landmarks": landmark_batch}, "side": side, "lr": plan.lr,
         "seed": plan.seed, "ema_half_life": plan.ema, "faces": len(portraits),
+        "label_origin": label_origin,
     }  # fmt: skip
     description = {"kind": "detector", "name": "dr2e-detector", "licence": "Apache-2.0"}
     save_weights(path, state, {**description, "network": FaceNetwork().config.to_json(), "training": training})

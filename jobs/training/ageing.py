@@ -1,4 +1,7 @@
-"""Makes a photograph look as archives have them: grey or sepia, faded, soft, grainy, scratched, compressed."""
+"""Makes a photograph look as archives have them: grey or sepia, faded, soft, grainy, scratched, compressed.
+
+`age` is what time and scanners do, mostly gentle; `ruin` is that or the paper's Eq. 13, up to its worst.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from operators.degrade.blur import REFERENCE_SIZE
+from operators.degrade.classical import DOWNSAMPLING, SEVERITIES, draw
+
 SEPIA = ((255, 240, 205), (50, 30, 10))
 """White and black of a sepia print."""
+
+
+RUINED = 0.3
+"""Share of what `ruin` draws that suffers Eq. 13."""
+
+
+def ruin(image: Image.Image, detail: float, rng: np.random.Generator) -> Image.Image:
+    """A copy of an RGB image that is aged or, in `RUINED` of the draws, degraded by Eq. 13 of DR2E.
+
+    Any of the paper's severities and factors r, scaled to a face of `detail` pixels: it suffers what a face of
+    512 px does in the paper. A face too small for the largest r is aged: it could not be recognised.
+    """
+    if rng.random() >= RUINED or detail < REFERENCE_SIZE / max(DOWNSAMPLING):
+        return age(image, detail, rng)
+    severity = list(SEVERITIES)[int(rng.integers(len(SEVERITIES)))]
+    r = DOWNSAMPLING[int(rng.integers(len(DOWNSAMPLING)))]
+    toned = np.asarray(_tone(image, rng))
+    return Image.fromarray(draw(severity, r, rng, round(detail)).apply(toned, rng))
 
 
 def age(image: Image.Image, detail: float, rng: np.random.Generator) -> Image.Image:

@@ -32,7 +32,7 @@ VISIBLE, HIDDEN = 0.65, 0.25
 class Portrait:
     """A photo with one labelled face, as a pyramid of halved copies so that a shrunken paste is cheap.
 
-    levels: RGB images, each half the one before.
+    levels: RGB images; a pixel of each is exactly two by two of the one before, so an odd side reaches further.
     box: (4,) and landmarks: (5, 2) float64 of the first level, edges at integers (Pillow's frame).
     """
 
@@ -44,6 +44,16 @@ class Portrait:
     def size(self) -> float:
         """sqrt(width * height) of the face's box in the first level."""
         return math.sqrt((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+
+def shown(photo: LabelledPhoto) -> float:
+    """Share of a labelled face's box that lies within the photo; 0 without a label."""
+    if photo.box is None:
+        return 0.0
+    x0, y0, x1, y1 = photo.box
+    height, width = photo.pixels.shape[:2]
+    across, down = min(x1, width) - max(x0, 0.0), min(y1, height) - max(y0, 0.0)
+    return max(0.0, across) * max(0.0, down) / max(1e-6, (x1 - x0) * (y1 - y0))
 
 
 def prepare(photos: Iterable[LabelledPhoto]) -> list[Portrait]:
@@ -126,8 +136,7 @@ class Canvas:
         # Pillow wants the inverse: a point of the pasted region to a point of the level it reads.
         inverse = np.linalg.inv(matrix)
         start = inverse @ (np.array([x0, y0]) - shift)
-        shrink = np.array([source.width / width, source.height / height])
-        rows = np.column_stack([inverse, start]) * shrink[:, None]
+        rows = np.column_stack([inverse, start]) / 2**level
         warped = source.transform(
             (x1 - x0, y1 - y0), Image.Transform.AFFINE, tuple(rows.ravel()), Image.Resampling.BILINEAR
         )

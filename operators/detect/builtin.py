@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,8 +72,8 @@ class BuiltinDetector:
     def _detect(self, photo: NDArray[np.uint8]) -> list[Detection]:
         found = self.scanner.propose(photo)
         found = found.where(found.scores >= PROPOSAL_SCORE)
-        confirmed = replace(found, scores=self.scanner.confirm(photo, found))
-        found = suppress(confirmed.where(confirmed.scores >= SCORE))
+        found = self.scanner.confirm(photo, found)
+        found = suppress(found.where(found.scores >= SCORE))
         height, width = photo.shape[:2]
         limits = np.array([width, height, width, height], np.float32)
         return in_reading_order(

@@ -19,7 +19,7 @@ from operators.detect.network import SeparableBlock, Stage, cell_centres, convol
 CLOSE_UP = 80
 """Side of a close-up in pixels."""
 
-FACE_SIZE = 44.0
+FACE_SIZE = 52.0
 """Size of the face in it, sqrt(width * height) of its box; the rest is what surrounds it."""
 
 STRIDE = 4

@@ -79,22 +79,32 @@ class Scanner:
             )
         return concatenate(found)
 
-    def confirm(self, photo: NDArray[np.uint8], found: Candidates) -> NDArray[np.float32]:
-        """Scores (N,) in [0, 1]: the mean of the scan's and of those at each of `OPINION_SIZES`.
+    def confirm(self, photo: NDArray[np.uint8], found: Candidates) -> Candidates:
+        """The candidates, each with the mean of the scan's score and box and of those at each of `OPINION_SIZES`.
 
         Each candidate is cut out at these sizes, with its mirror image, and the network asked again. A face is
-        one at every size; what the scan mistook for a face, a hand or a fold, mostly is at one size only.
+        one at every size; what the scan mistook for a face, a hand or a fold, mostly is at one size only. Boxes
+        are weighed by their squared scores.
         """
-        scores = found.scores.astype(np.float64)
+        if len(found) == 0:
+            return found
         image = Image.fromarray(photo)
-        for start in range(0, len(found), BATCH):
-            boxes = found.boxes[start : start + BATCH]
-            for size in OPINION_SIZES:
-                scores[start : start + BATCH] += self._opinions(image, boxes, size)
-        return (scores / (1 + len(OPINION_SIZES))).astype(np.float32)
+        # Twice, because an opinion is two views.
+        scores, boxes = [found.scores] * 2, [found.boxes] * 2
+        for size in OPINION_SIZES:
+            batches = range(0, len(found), BATCH)
+            opinions = [self._opinions(image, found.boxes[start : start + BATCH], size) for start in batches]
+            scores += list(np.concatenate([score for score, _ in opinions], axis=1))
+            boxes += list(np.concatenate([box for _, box in opinions], axis=1))
+        weights = np.square(scores, dtype=np.float64)[..., None]
+        mean_boxes = (weights * boxes).sum(axis=0) / weights.sum(axis=0)
+        return Candidates(np.mean(scores, axis=0, dtype=np.float32), mean_boxes.astype(np.float32), found.landmarks)
 
-    def _opinions(self, image: Image.Image, boxes: NDArray[np.float32], size: float) -> NDArray[np.float64]:
-        """Scores (N,) of faces expected at `boxes` (N, 4), shown at one size: the mean of crop and mirror image."""
+    def _opinions(
+        self, image: Image.Image, boxes: NDArray[np.float32], size: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores (2, N) and boxes (2, N, 4) in photo pixels of faces expected at `boxes` (N, 4), shown at one size;
+        first what the crop says, then what its mirror image does. A score of 0 has the expected box."""
         sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).astype(np.float64)
         steps = np.sqrt(sides.prod(axis=1)) / size
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -106,15 +116,21 @@ class Scanner:
         # The expected box is centred, so that it is its own mirror image.
         half = sides / steps[:, None] / 2
         expected = np.tile(np.concatenate([middle - half, middle + half], axis=1), (2, 1)).astype(np.float32)
-        best = np.zeros(len(expected))
+        best, seen = np.zeros(len(expected)), expected.astype(np.float64)
         outputs = self.network(to_network(np.concatenate([crops, crops[:, :, ::-1]]), self.device))
         for output, stride in zip(outputs, STRIDES, strict=True):
             logits, proposed, _ = decode(output, stride)
-            scores, corners = torch.sigmoid(logits).flatten(1).cpu().numpy(), proposed.flatten(1, 2).cpu().numpy()
+            scores, cells = torch.sigmoid(logits).flatten(1).cpu().numpy(), proposed.flatten(1, 2).cpu().numpy()
             for view, box in enumerate(expected):
-                union, _ = overlaps(box, corners[view])
-                best[view] = max(best[view], float(scores[view][union > AGREEMENT].max(initial=0.0)))
-        return best.reshape(2, -1).mean(axis=0)
+                union, _ = overlaps(box, cells[view])
+                agreed = np.where(union > AGREEMENT, scores[view], 0.0)
+                cell = int(agreed.argmax())
+                if agreed[cell] > best[view]:
+                    best[view], seen[view] = agreed[cell], cells[view, cell]
+        views = seen.reshape(2, -1, 4)
+        views[1][:, [0, 2]] = OPINION_SIDE - 1 - views[1][:, [2, 0]]
+        photo = (views + 0.5) * steps[:, None] + np.tile(corners, 2) - 0.5
+        return best.reshape(2, -1).astype(np.float32), photo.astype(np.float32)
 
 
 def _square(image: Image.Image, left: float, top: float, step: float) -> NDArray[np.uint8]:

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.training.ageing import age
-from jobs.training.close_ups import close_up
+from jobs.training.ageing import RUINED, age, ruin
+from jobs.training.close_ups import TURNED_WEIGHT, close_up, sideways, weighted
 from jobs.training.faces import LabelledPhoto
-from jobs.training.scenes import FLIPPED, Canvas, Placement, Portrait, background, compose, faceless_region, prepare
+from jobs.training.scenes import (
+    FLIPPED,
+    Canvas,
+    Placement,
+    Portrait,
+    background,
+    compose,
+    faceless_region,
+    prepare,
+    shown,
+)
 from operators.detect.landmarks import CLOSE_UP
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255]], np.uint8)
@@ -113,6 +123,54 @@ def test_close_ups_keep_the_landmarks_inside(portrait: Portrait) -> None:
         assert points.shape == (5, 2)
         assert points.min() > 0
         assert points.max() < CLOSE_UP - 1
+
+
+@pytest.mark.parametrize("size", [50.0, 27.0])
+def test_a_shrunken_paste_of_an_odd_sized_photo_lies_where_it_should(size: float) -> None:
+    """A halved copy of 241 pixels is 121 wide and still starts where the photo does."""
+    photo = painted(241, 301)
+    canvas = Canvas(Image.new("RGB", (256, 256)))
+    portrait = prepare([photo])[0]
+    assert portrait.levels[1].width * 2 == portrait.levels[0].width + 1
+    canvas.paste(place(portrait, size=size), np.random.default_rng(0))
+    (nose,) = canvas.labels().landmarks[:, 2]
+    blue = np.asarray(canvas.image)[..., 2].astype(float) - np.asarray(canvas.image)[..., 0]
+    ys, xs = np.mgrid[:256, :256]
+    near = (np.hypot(xs - nose[0], ys - nose[1]) < size / 9) * np.clip(blue, 0, None)
+    middle = np.array([(near * xs).sum(), (near * ys).sum()]) / near.sum()
+    np.testing.assert_allclose(middle, nose, atol=0.1)
+
+
+def test_turned_heads_are_drawn_more_often(portrait: Portrait) -> None:
+    assert sideways(POINTS) == pytest.approx(0.5)
+    aside = POINTS.copy()
+    aside[2, 0] = 128
+    assert sideways(aside) == pytest.approx(1.06)
+    turned = prepare([LabelledPhoto("turned", painted().pixels, aside, BOX)])[0]
+    assert weighted([portrait, turned]) == [portrait] + TURNED_WEIGHT * [turned]
+
+
+@pytest.mark.parametrize(
+    ("box", "share"), [(BOX, 1.0), ((-50.0, 0.0, 50.0, 100.0), 0.5), ((-240.0, -300.0, 480.0, 600.0), 1 / 9)]
+)
+def test_how_much_of_a_box_its_photo_shows(box: tuple[float, float, float, float], share: float) -> None:
+    assert shown(LabelledPhoto("any", painted().pixels, POINTS, box)) == pytest.approx(share)
+    assert shown(LabelledPhoto("bare", painted().pixels, None, None)) == 0.0
+
+
+def test_ruin_ages_or_degrades_and_spares_faces_too_small_for_it() -> None:
+    image = background([prepare([painted()])[0]], 96, np.random.default_rng(0))
+
+    def ruined(detail: float) -> int:
+        count = 0
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            rng.random()  # the choice between the two
+            count += ruin(image, detail, np.random.default_rng(seed)).tobytes() != age(image, detail, rng).tobytes()
+        return count
+
+    assert ruined(31.0) == 0
+    assert 0.5 * RUINED < ruined(44.0) / 60 < 1.5 * RUINED
 
 
 def test_unlabelled_photos_are_left_out_and_none_at_all_is_an_error() -> None:

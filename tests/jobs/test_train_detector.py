@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from jobs.train_detector import command, split
-from jobs.training.faces import LabelledPhoto, held_out
+from jobs.train_detector import command, from_origin, split
+from jobs.training.faces import LabelledPhoto
 from operators.detect.builtin import BuiltinDetector
+from operators.training.split import held_out
 from operators.training.weights import load_weights
 
 BOX = [30, 25, 70, 75]
@@ -91,3 +92,24 @@ def test_held_out_photos_are_never_trained_on() -> None:
     assert len(portraits) + len(tests) == len(keys)
     assert all(held_out(photo.key) for photo in tests)
     assert all(np.asarray(portrait.levels[0]).max() == 0 for portrait in portraits)
+
+
+def test_a_box_beyond_its_photo_is_not_trained_on() -> None:
+    key = next(f"face{number}" for number in range(100) if not held_out(f"face{number}"))
+    pixels, points = np.zeros((90, 90, 3), np.uint8), np.array(POINTS, np.float32)
+    photos = [
+        LabelledPhoto(key, pixels, points, box) for box in ((30.0, 25.0, 70.0, 75.0), (-60.0, -60.0, 150.0, 150.0))
+    ]
+    portraits, _ = split(photos)
+    assert len(portraits) == 1
+
+
+def test_labels_that_count_pixels_from_one_are_moved_to_zero() -> None:
+    points, box = np.array(POINTS, np.float32), (30.0, 25.0, 70.0, 75.0)
+    photos = [LabelledPhoto("a", np.zeros((9, 9, 3), np.uint8), points, box)]
+    photos += [LabelledPhoto("b", photos[0].pixels, None, None)]
+    moved, bare = from_origin(photos, 1.0)
+    np.testing.assert_array_equal(moved.landmarks, points - 1)
+    assert moved.box == (29.0, 24.0, 69.0, 74.0)
+    assert bare.landmarks is None
+    assert bare.box is None

@@ -16,7 +16,7 @@ from operators.detect.builtin import BuiltinDetector
 from operators.detect.contract import Detection
 from operators.detect.landmarks import LandmarkNetwork
 from operators.detect.network import FaceNetwork
-from operators.detect.suppression import overlaps
+from operators.detect.suppression import Candidates, overlaps
 from operators.training.weights import WeightsError, save_weights, sha256_file
 from operators.weights import builtin
 
@@ -62,6 +62,21 @@ def test_one_face_where_its_landmarks_are(detector: BuiltinDetector, collins: Ph
         assert x0 < left_eye[0] < nose[0] < right_eye[0] < x1
         assert y0 < left_eye[1] < nose[1] < left_mouth[1] < y1
         assert left_mouth[0] < right_mouth[0]
+
+
+@pytest.mark.parametrize("shift", [(0.15, 0.0, 0.15, 0.0), (0.0, -0.12, 0.0, -0.12), (0.12, 0.1, -0.12, -0.1)])
+def test_confirming_a_face_corrects_its_box(
+    detector: BuiltinDetector, collins: Photo, shift: tuple[float, float, float, float]
+) -> None:
+    face = surest(detector.detect([collins])[0])
+    wanted = np.array(face.box, np.float32)
+    off = wanted + np.array(shift, np.float32) * (wanted[2] - wanted[0])
+    with torch.inference_mode():
+        seen = detector.scanner.confirm(
+            collins, Candidates(np.array([0.5], np.float32), off[None], face.landmarks[None])
+        )
+    assert seen.scores[0] > 0.5
+    assert overlaps(wanted, seen.boxes)[0][0] > overlaps(wanted, off[None])[0][0] + 0.05
 
 
 def test_scale_does_not_matter(detector: BuiltinDetector, collins: Photo) -> None:
