@@ -11,12 +11,14 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from jobs.training.augment import augment, to_tensor
-from jobs.training.faces import aligned_faces, held_out, load_labelled
+from jobs.training.faces import aligned_faces, load_labelled
+from jobs.training.memorisation import Faces, report
 from jobs.training.options import data_option, training_options
-from operators.dr2.checkpoints import save_prior
+from operators.dr2.checkpoints import load_prior, save_prior
 from operators.dr2.prior import PriorSpec, diffuse, forward, to_target
 from operators.dr2.schedule import Schedule
 from operators.training.loop import TrainingPlan, train
+from operators.training.split import held_out
 
 # Faces are kept a little larger than the training size, so that resampling them does not soften them.
 _SUPERSAMPLING = 1.125
@@ -79,6 +81,9 @@ class DenoisingLoss:
 @click.option("--patch", default=2, show_default=True, help="Pixel blocks of this side become channels.")
 @click.option("--channels", default="32,64,128,192", show_default=True, help="Channels of the U-Net's levels.")
 @click.option("--max-timestep", default=700, show_default=True, help="Train below this timestep of 1000.")
+@click.option(
+    "--measure-faces", default=48, show_default=True, help="Held-out faces to look for memorised ones with (0: none)."
+)
 def command(
     data: tuple[str, ...],
     storage_options: dict[str, str],
@@ -88,16 +93,20 @@ def command(
     patch: int,
     channels: str,
     max_timestep: int,
+    measure_faces: int,
 ) -> None:
     """Train a face diffusion model on labelled shards and write OUT/prior.safetensors.
 
-    Stop it whenever you like: the same command resumes from OUT/checkpoint.pt.
+    Stop it whenever you like: the same command resumes from OUT/checkpoint.pt. Once all steps are done it looks
+    for memorised training faces: a table, OUT/prior.memorisation.json and OUT/prior.neighbours.png.
     """
     spec = PriorSpec(size, prediction="v_prediction", patch=patch, max_timestep=max_timestep)
     widths = tuple(int(width) for width in channels.split(","))
     keys, faces = aligned_faces(load_labelled(data, storage_options), round(size * _SUPERSAMPLING))
     unseen = np.array([held_out(key) for key in keys])
     click.echo(f"{(~unseen).sum()} faces to train on, {unseen.sum()} held out")
+    if unseen.all():
+        raise click.UsageError("no face to train on: every key falls into the held-out tenth")
     torch.manual_seed(plan.seed)
     network = small_unet(spec, widths)
     schedule = Schedule.linear()
@@ -112,6 +121,10 @@ def command(
         click.echo(
             f"v error: {error(network, loss):.4f} on faces seen, {error(network, unseen_loss):.4f} on held-out ones"
         )
+    if result.finished and measure_faces and unseen.sum() > 1:  # a face needs others to be compared with
+        names = [key for key, aside in zip(keys, unseen, strict=True) if aside]
+        measured = Faces(faces[~unseen], faces[unseen], names)
+        report(load_prior(str(path), device=plan.device), measured, measure_faces, plan.out, click.echo)
 
 
 @torch.inference_mode()
