@@ -32,7 +32,7 @@ BasicSR (PyPI `basicsr`, Apache-2.0; no licence is stated for the numbers) carri
 @data_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="FILE.safetensors.")
 @click.option("--size", default=128, show_default=True, help="Side of the aligned faces the model is fitted on.")
-@click.option("--patch", default=16, show_default=True, help="Side of the square patches NIQE looks at.")
+@click.option("--patch", default=32, show_default=True, help="Side of the square patches NIQE looks at.")
 @click.option("--sharpness", default=0.75, show_default=True, help="Use patches this sharp, of each face's sharpest.")
 @click.option(
     "--compare",

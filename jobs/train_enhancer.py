@@ -20,26 +20,39 @@ from jobs.training.faces import load_labelled
 from jobs.training.options import data_option, training_options
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.prior import Prior
-from operators.enhance.builtin import BuiltinEnhancer, save_enhancer
+from operators.enhance.builtin import KIND, BuiltinEnhancer, save_enhancer
+from operators.enhance.critic import Adversaries, adversarial_loss
 from operators.enhance.loss import enhancement_loss
-from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig, check_side
+from operators.enhance.network import SCALE, NetworkConfig, check_side
 from operators.training.loop import TrainingPlan, train
 from operators.training.split import held_out
-from operators.training.weights import WeightsError
+from operators.training.weights import WeightsError, load_weights, sha256_file
 
 _SHEET_ROWS = 12
 
 
 class PairLoss:
-    """The loss of one step: draw a batch of pairs, enhance, compare. Pairs go through DR2 from step dr2_from on."""
+    """The loss of one step: draw a batch of pairs, enhance, compare.
 
-    def __init__(self, pairs: EnhancerPairs, batch: int, device: str, dr2_from: int) -> None:
-        self.pairs, self.batch, self.device, self.dr2_from = pairs, batch, device, dr2_from
+    Pairs go through DR2 from step dr2_from on; the critic takes part from step critic_from on.
+    """
+
+    def __init__(
+        self, pairs: EnhancerPairs, batch: int, device: str, *, dr2_from: int, critic_from: int, critic_weight: float
+    ) -> None:
+        self.pairs, self.batch, self.device = pairs, batch, device
+        self.dr2_from, self.critic_from, self.critic_weight = dr2_from, critic_from, critic_weight
 
     def __call__(self, model: nn.Module, step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
         inputs, targets = self.pairs.draw(self.batch, rng, dr2=step >= self.dr2_from)
-        inputs = inputs.to(self.device, memory_format=torch.channels_last)
-        return enhancement_loss(model(inputs).float(), targets.to(self.device))
+        assert isinstance(model, Adversaries)
+        enhanced = model.enhancer(inputs.to(self.device, memory_format=torch.channels_last)).float()
+        targets = targets.to(self.device)
+        loss, parts = enhancement_loss(enhanced, targets)
+        critic = torch.zeros(())
+        if step >= self.critic_from and self.critic_weight:
+            critic = adversarial_loss(model.critic, enhanced, targets, self.critic_weight)
+        return loss + critic, {**parts, "critic": float(critic.detach())}
 
 
 @click.command("enhancer")
@@ -50,6 +63,13 @@ class PairLoss:
 @click.option("--dr2-faces", default=640, show_default=True, help="Run DR2 once on so many faces; kept in OUT.")
 @click.option("--dr2-share", default=0.6, show_default=True, help="Share of pairs that went through DR2.")
 @click.option("--dr2-from", default=0, show_default=True, help="No pair goes through DR2 before this step.")
+@click.option("--critic-weight", default=0.0, show_default=True, help="Weight of the critic in the enhancer's loss.")
+@click.option("--critic-from", default=0, show_default=True, help="The critic is idle before this step.")
+@click.option(
+    "--blend",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Weights of this enhancer, which began as this one did, mixed half and half into the result.",
+)
 @click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
 @click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
 def command(
@@ -62,6 +82,9 @@ def command(
     dr2_faces: int,
     dr2_share: float,
     dr2_from: int,
+    critic_weight: float,
+    critic_from: int,
+    blend: Path | None,
     grey_share: float,
     measure_faces: int,
 ) -> None:
@@ -74,6 +97,7 @@ def command(
         check_side(size)
         mix = Mix(dr2_share, grey_share)
         prior = load_prior(prior_source, device=plan.device) if dr2_share else None
+        calm = load_weights(blend, KIND)[0] if blend else None
     except (ValueError, WeightsError) as error:
         raise click.UsageError(str(error)) from error
     if prior is not None and prior.size != size:
@@ -88,18 +112,28 @@ def command(
 
     torch.manual_seed(plan.seed)
     config = NetworkConfig()
-    network = FaceEnhancer(config).to(memory_format=torch.channels_last)
+    networks = Adversaries(config).to(memory_format=torch.channels_last)
     pairs = EnhancerPairs(sharp[~test], outputs, mix)
-    result = train(network, PairLoss(pairs, batch, plan.device, dr2_from), plan, click.echo)
+    loss = PairLoss(
+        pairs, batch, plan.device, dr2_from=dr2_from, critic_from=critic_from, critic_weight=critic_weight
+    )  # fmt: skip
+    result = train(networks, loss, plan, click.echo)
+    state = {
+        name.removeprefix("enhancer."): value
+        for name, value in result.ema_state.items()
+        if name.startswith("enhancer.")
+    }
+    if calm is not None:
+        state = interpolated(state, calm)
     path = plan.out / "enhancer.safetensors"
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
         "faces": len(pairs.sharp), "dr2_faces": len(np.unique(outputs.rows)), "dr2_share": mix.dr2,
-        "dr2_from": dr2_from, "grey_share": mix.grey,
-        "prior": prior.fingerprint if prior else None,
+        "dr2_from": dr2_from, "grey_share": mix.grey, "critic_weight": critic_weight, "critic_from": critic_from,
+        "blend": sha256_file(blend) if blend else None, "prior": prior.fingerprint if prior else None,
     }  # fmt: skip
     save_enhancer(
-        path, result.ema_state, config,
+        path, state, config,
         name="dr2e-enhancer", licence="Apache-2.0", input_size=size, training=facts,
     )  # fmt: skip
     unfinished = "" if result.finished else " (unfinished: run again to go on)"
@@ -108,6 +142,17 @@ def command(
         outputs = _dr2_outputs("dr2-held-out", prior, EQ12, plan, keys, sharp, test, measure_faces)
         truth = sharp[test][np.unique(outputs.rows)] if prior else sharp[test][:measure_faces]
         _report(path, plan, truth, outputs)
+
+
+def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of two networks' weights (network interpolation: Wang et al. 2018, arXiv 1809.00219, section 3.4).
+
+    Of two networks with a common beginning, one trained on with a critic and one without, the mean is between the two
+    in sharpness, while averaging their images would show every edge twice. Raises WeightsError for different shapes.
+    """
+    if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
+        raise WeightsError("--blend: another network than the one trained here")
+    return {name: torch.lerp(value.float().cpu(), second[name].float(), 0.5) for name, value in first.items()}
 
 
 def _dr2_outputs(

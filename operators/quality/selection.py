@@ -61,7 +61,7 @@ class Policy:
 
     natural: float = 2.7
     price: float = 40.0
-    enough: float = 3.5
+    enough: float = 4.5
     chains: tuple[Chain, ...] = (
         Chain(n=1, omega=16, taus=(1, 2, 4, 6, 8, 12, 16)),
         Chain(n=4, omega=28, taus=(4, 8, 12, 16)),

@@ -71,6 +71,7 @@ def run(*arguments: object) -> Result:
 def test_the_job_trains_saves_measures_and_resumes(shard: Path, prior_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     same = ("--data", shard, "--out", out, "--size", SIZE, "--prior", prior_file, "--batch", 2, "--dr2-faces", 3)
+    same = (*same, "--critic-weight", 0.1, "--critic-from", 1)
     first = run(*same, "--steps", 2)
     assert first.exit_code == 0, first.output
     assert "4 faces to train on, 1 held out" in first.output
