@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from scipy import ndimage
 
-from jobs.train_enhancer import command
+from jobs.train_enhancer import command, interpolated
 from jobs.train_prior import small_unet
 from jobs.training.dr2_outputs import EQ12, TRAINING, Dr2Outputs, Recipe, make_outputs, remover
 from jobs.training.enhancer_pairs import EnhancerPairs, Mix
@@ -24,6 +24,7 @@ from operators.dr2.schedule import Schedule
 from operators.enhance import registry
 from operators.enhance.builtin import from_network
 from operators.quality.selection import Policy
+from operators.training.weights import WeightsError
 
 SIZE = 32
 
@@ -83,10 +84,17 @@ def test_the_job_trains_saves_measures_and_resumes(shard: Path, prior_file: Path
     with Image.open(out / "heldout.png") as sheet:
         assert sheet.size == (3 * 2 * SIZE, 2 * SIZE)
 
-    second = run(*same, "--steps", 3)
+    second = run(*same, "--steps", 3, "--blend", out / "enhancer.safetensors")
     assert second.exit_code == 0, second.output
     assert "resuming at step 2 of 3" in second.output
     assert "DR2 outputs:" not in second.output  # they were kept
+
+
+def test_blended_weights_are_the_mean_of_both() -> None:
+    mean = interpolated({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([2.0, 4.0], dtype=torch.float16)})
+    torch.testing.assert_close(mean, {"a": torch.tensor([1.0, 4.0])})
+    with pytest.raises(WeightsError, match="another network"):
+        interpolated({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
 
 
 def test_without_dr2_no_prior_is_needed(shard: Path, tmp_path: Path) -> None:
