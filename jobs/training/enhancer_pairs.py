@@ -27,10 +27,9 @@ from operators.degrade.blur import blur_batch, draw_sigmas
 from operators.degrade.classical import NOISES, classical, draw_any
 from operators.detect.align import similarity, template
 from operators.enhance.builtin import to_network
+from pipeline.evaluation.faces import MAX_ENLARGEMENT
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
-# A target enlarged more than this from its photograph is not sharp, and would teach softness.
-_MAX_ENLARGEMENT = 1.15
 _UNBLURRED_SHARE = 0.5  # of Eq. 12's pairs
 _PERFECT_SHARE = 0.10  # of the pairs without DR2: input untouched
 _BLURRED_SHARE = 0.25  # blurred by k_sigma
@@ -50,7 +49,8 @@ def sharp_faces(photos: Iterable[LabelledPhoto], size: int) -> tuple[list[str], 
         if photo.landmarks is None:
             return False
         matrix = similarity(photo.landmarks, template(size))
-        return float(np.hypot(matrix[0, 0], matrix[1, 0])) <= _MAX_ENLARGEMENT
+        # What is too soft to measure by would teach softness.
+        return float(np.hypot(matrix[0, 0], matrix[1, 0])) <= MAX_ENLARGEMENT
 
     return aligned_faces((photo for photo in photos if large_enough(photo)), size)
 
