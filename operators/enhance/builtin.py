@@ -9,17 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.enhance.contract import Described, EnhancerDescriptor
-from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
+from operators.enhance.network import MULTIPLE, SCALE, FaceEnhancer, NetworkConfig
 from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
 
 KIND = "enhancer"
 """What the description of an enhancer's weights file names as its kind."""
 
 _GPU_BATCH = 16
+
+_MARGIN = MULTIPLE // 2
+"""Pixels mirrored around a face before the network sees it and cut off after: its convolutions are padded with zeros,
+which darkens and colours the outermost pixels."""
 
 
 class BuiltinEnhancer(Described):
@@ -65,8 +70,10 @@ class BuiltinEnhancer(Described):
 
     @torch.inference_mode()
     def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        batch = to_network(faces).to(self._device, memory_format=torch.channels_last)
-        return from_network(self._network(batch))
+        batch = functional.pad(to_network(faces).to(self._device), (_MARGIN,) * 4, mode="reflect")
+        enhanced = self._network(batch.contiguous(memory_format=torch.channels_last))
+        margin = _MARGIN * SCALE
+        return from_network(enhanced[..., margin:-margin, margin:-margin])
 
 
 def to_network(faces: NDArray[np.uint8]) -> Tensor:
