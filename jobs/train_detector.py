@@ -110,9 +110,9 @@ def split(photos: Iterable[LabelledPhoto]) -> tuple[list[Portrait], list[Labelle
 
 @click.command("detector")
 @data_option
-@training_options(steps=2000, lr=2e-3, batch=12)
+@training_options(steps=4000, lr=2e-3, batch=12)
 @click.option("--side", default=256, show_default=True, help="Side of a scene in pixels, a multiple of 32.")
-@click.option("--landmark-steps", default=3800, show_default=True, help="Steps of the landmark network.")
+@click.option("--landmark-steps", default=4700, show_default=True, help="Steps of the landmark network.")
 @click.option(
     "--label-origin", default=0.0, show_default=True, help="What labels call the first pixel's centre: 0, 0.5 or 1."
 )

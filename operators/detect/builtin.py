@@ -14,7 +14,7 @@ from operators.detect.contract import Detection, in_reading_order
 from operators.detect.landmarks import CLOSE_UP, LandmarkNetwork, View, positions, upright_view, view_of_box
 from operators.detect.network import FaceNetwork, NetworkConfig, folded
 from operators.detect.scan import Scanner, to_network
-from operators.detect.suppression import Candidates, suppress
+from operators.detect.suppression import Candidates, on_grid, suppress
 from operators.training.weights import WeightsError, load_weights, sha256_file
 from operators.weights import resolve
 
@@ -71,9 +71,9 @@ class BuiltinDetector:
 
     def _detect(self, photo: NDArray[np.uint8]) -> list[Detection]:
         found = self.scanner.propose(photo)
-        found = found.where(found.scores >= PROPOSAL_SCORE)
+        found = found.where(found.scores >= PROPOSAL_SCORE).on_grid()
         found = self.scanner.confirm(photo, found)
-        found = suppress(found.where(found.scores >= SCORE))
+        found = suppress(found.where(found.scores >= SCORE)).on_grid()
         height, width = photo.shape[:2]
         limits = np.array([width, height, width, height], np.float32)
         return in_reading_order(
@@ -90,9 +90,9 @@ class BuiltinDetector:
         views = [
             upright_view(view_of_box(box), points) for box, points in zip(found.boxes, found.landmarks, strict=True)
         ]
-        first = self._look(photo, views)
+        first = on_grid(self._look(photo, views))
         views = [upright_view(view, points) for view, points in zip(views, first, strict=True)]
-        return ((first + self._look(photo, views)) / 2).astype(np.float32)
+        return on_grid((first + self._look(photo, views)) / 2)
 
     def _look(self, photo: NDArray[np.uint8], views: Sequence[View]) -> NDArray[np.float32]:
         """Landmarks (N, 5, 2) in photo pixels, the mean of what a close-up and its mirror image say."""

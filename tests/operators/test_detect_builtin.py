@@ -122,6 +122,18 @@ def test_a_face_does_not_depend_on_the_rest_of_the_batch(
             np.testing.assert_array_equal(a.landmarks, b.landmarks)
 
 
+def test_a_face_does_not_depend_on_the_number_of_threads(detector: BuiltinDetector, hopper: Photo) -> None:
+    threads, answers = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            answers += detector.detect([np.ascontiguousarray(hopper[:, ::-1])])
+    finally:
+        torch.set_num_threads(threads)
+    one, two = ([face.landmarks for face in answer] for answer in answers)
+    np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (33, 31), (400, 400)])
 def test_nothing_is_an_empty_list(detector: BuiltinDetector, shape: tuple[int, int]) -> None:
     assert detector.detect([np.full((*shape, 3), 128, np.uint8)]) == [[]]
