@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from operators.dr2.engine import Engine, Trajectory
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
-from operators.dr2.sampler import evaluations, sample, start_step
+from operators.dr2.sampler import evaluations, start_step
 from operators.quality.fidelity import fidelity
 from operators.quality.niqe import Niqe
 from operators.quality.selection import Candidate, Chain, Policy
@@ -55,16 +56,46 @@ class Removal:
     candidates: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
 class _Face:
-    """A face on its way: its noise, its NIQE, and the candidates seen so far with their images."""
+    """A face on its way through the chains it is given, a search of the engine: what they found, and at what price."""
 
-    crop: Pixels
-    noise: FaceNoise
-    niqe: float
-    candidates: list[Candidate] = field(default_factory=list)
-    images: dict[tuple[int, int], Pixels] = field(default_factory=dict)
-    evaluations: int = 0
+    def __init__(self, remover: DegradationRemover, crop: Pixels, noise: FaceNoise, chains: NextChain) -> None:
+        """chains: the chain to run next, given what is known of the face by now; None when enough is known."""
+        self.remover, self.crop, self.noise, self.chains = remover, crop, noise, chains
+        self.pixels = unit_range([crop])
+        self.niqe = float("inf")
+        self.candidates: list[Candidate] = []
+        self.images: dict[tuple[int, int], Pixels] = {}
+        self.evaluations = 0
+        self._ahead: deque[Trajectory] = deque()
+        self._n = 1
+
+    def next(self) -> Trajectory | None:
+        """See `Search`."""
+        if not self._ahead:
+            chain = self.chains(self)
+            if chain is None:
+                return None
+            self._n = chain.n
+            y = self.pixels[0] * 2 - 1
+            for omega, taus in self.remover.runs(chain):
+                steps = tuple(range(omega, min(taus) - 1, -1))
+                self._ahead.append(Trajectory(y, self.noise, chain.n, steps, frozenset(taus)))
+        trajectory = self._ahead.popleft()
+        self.evaluations += len(trajectory.steps)
+        return trajectory
+
+    def take(self, step: int, x0: torch.Tensor) -> bool:
+        """See `Search`."""
+        image = _pixels(x0[None])[0]
+        written = unit_range([image])  # judge what will be written: eight bits, not the network's floats
+        (score,), (kept,) = self.remover.niqe.score(written), fidelity(written, self.pixels)
+        self.candidates.append(Candidate(self._n, step, float(score), float(kept)))
+        self.images[self._n, step] = image
+        return True
+
+
+NextChain = Callable[[_Face], Chain | None]
 
 
 class DegradationRemover:
@@ -79,7 +110,7 @@ class DegradationRemover:
         batch: int = 16,
         select: Policy | Fixed | None = None,
     ) -> None:
-        """prior, niqe: loaded models. seed: of the run. batch: faces per U-Net evaluation.
+        """prior, niqe: loaded models. seed: of the run. batch: faces on their way at once; decides no result.
 
         select: a policy (default: the calibrated one) or one fixed (N, tau).
         Raises ValueError for a fixed tau the prior was never trained at.
@@ -87,6 +118,7 @@ class DegradationRemover:
         self.prior, self.niqe, self.seed, self.batch = prior, niqe, seed, batch
         self.select = Policy() if select is None else select
         self.schedule = prior.schedule.respaced(len(prior.schedule) // STRIDE)
+        self.engine = Engine(prior, self.schedule, slots=batch)
         self.last_step = prior.spec.max_timestep // STRIDE - 1
         if isinstance(self.select, Fixed) and self.schedule.step_of(self.select.tau) > self.last_step:
             raise ValueError(
@@ -99,77 +131,57 @@ class DegradationRemover:
 
         crops: (S, S, 3) uint8 RGB aligned faces, S = prior.size. identities: (photo key, face index) of each, which
         together with the run's seed decides its noise. Returns one Removal per crop, in order; a face's result does
-        not depend on its companions but for rounding in the network.
+        not depend on its companions. Several threads may call this at once: their faces fill the same batches.
         """
         if not crops:
             return []
-        scores = self.niqe.score(unit_range(crops))
         faces = [
-            _Face(crop, FaceNoise(self.seed, key, index), float(score))
-            for crop, (key, index), score in zip(crops, identities, scores, strict=True)
+            _Face(self, crop, FaceNoise(self.seed, key, index), self._next_chain())
+            for crop, (key, index) in zip(crops, identities, strict=True)
         ]
-        if isinstance(self.select, Fixed):
-            chain = self._fixed_chain(self.select)
-            self._run(chain, faces)
-            return [self._removal(face, face.candidates[0], "fixed") for face in faces]
-        policy = self.select
-        waiting = list(faces)
-        while waiting:
-            asked: dict[Chain, list[_Face]] = defaultdict(list)
-            for face in waiting:
-                chain_wanted = policy.next_chain(face.niqe, face.candidates)
-                if chain_wanted is not None:
-                    asked[chain_wanted].append(face)
-            for chain in sorted(asked, key=lambda chain: (chain.n, chain.omega)):
-                self._run(chain, asked[chain])
-            waiting = [face for group in asked.values() for face in group]
-        choices = [policy.choose(face.niqe, face.candidates) for face in faces]
-        return [
-            self._removal(face, choice.candidate, choice.reason) for face, choice in zip(faces, choices, strict=True)
-        ]
-
-    def _fixed_chain(self, fixed: Fixed) -> Chain:
-        step = self.schedule.step_of(fixed.tau)
-        return Chain(fixed.n, min(start_step(fixed.n, step, len(self.schedule)), self.last_step), (step,))
-
-    def _run(self, chain: Chain, faces: Sequence[_Face]) -> None:
-        """Runs one chain over faces, batch by batch, and adds its candidates to each."""
-        for start in range(0, len(faces), self.batch):
-            together = faces[start : start + self.batch]
-            found = self.candidates(chain, [face.crop for face in together], [face.noise for face in together])
-            for face, of_face in zip(together, found, strict=True):
-                face.evaluations += self.cost(chain)
-                for candidate, image in of_face:
-                    face.candidates.append(candidate)
-                    face.images[candidate.n, candidate.tau] = image
+        for face, score in zip(faces, self.niqe.score(unit_range(crops)), strict=True):
+            face.niqe = float(score)
+        self.engine.run(faces)
+        return [self._removal(face, *self._choice(face)) for face in faces]
 
     def candidates(
         self, chain: Chain, crops: Sequence[Pixels], noise: Sequence[FaceNoise]
     ) -> list[list[tuple[Candidate, Pixels]]]:
-        """One chain over one batch: per face its candidates with their images, (S, S, 3) uint8, largest tau first."""
-        faces = unit_range(crops)
-        results: dict[int, torch.Tensor] = {}
-        for omega, taus in self._runs(chain):
-            results |= sample(self.prior, self.schedule, faces * 2 - 1, n=chain.n, omega=omega, taus=taus, noise=noise)
-        found: list[list[tuple[Candidate, Pixels]]] = [[] for _ in crops]
-        for tau in sorted(results, reverse=True):
-            images = list(_pixels(results[tau]))
-            written = unit_range(images)  # judge what will be written: eight bits, not the network's floats
-            scores, agreement = self.niqe.score(written), fidelity(written, faces)
-            for of_face, image, score, kept in zip(found, images, scores, agreement, strict=True):
-                of_face.append((Candidate(chain.n, tau, float(score), float(kept)), image))
-        return found
+        """One chain over some faces: per face its candidates with their images, (S, S, 3) uint8, largest tau first."""
+        faces = [_Face(self, crop, source, _once(chain)) for crop, source in zip(crops, noise, strict=True)]
+        self.engine.run(faces)
+        return [
+            [(candidate, face.images[candidate.n, candidate.tau]) for candidate in _from_large_tau(face.candidates)]
+            for face in faces
+        ]
 
     def cost(self, chain: Chain) -> int:
         """U-Net evaluations that ``chain`` costs per face."""
-        return sum(evaluations(omega, taus) for omega, taus in self._runs(chain))
+        return sum(evaluations(omega, taus) for omega, taus in self.runs(chain))
 
-    def _runs(self, chain: Chain) -> list[tuple[int, list[int]]]:
+    def runs(self, chain: Chain) -> list[tuple[int, list[int]]]:
         """The trajectories (omega, taus) a chain takes, cut to the steps the prior was trained at."""
         omega = min(chain.omega, self.last_step)
         taus = [tau for tau in chain.taus if tau <= omega] or [omega]
         # Nothing survives a step at N = 1 (see Chain): one evaluation per tau instead of all in between.
         return [(tau, [tau]) for tau in taus] if chain.n == 1 else [(omega, taus)]
+
+    def _next_chain(self) -> NextChain:
+        """What tells a face its next chain: the policy, or the one chain that is fixed."""
+        select = self.select
+        if isinstance(select, Fixed):
+            return _once(self._fixed_chain(select))
+        return lambda face: select.next_chain(face.niqe, face.candidates)
+
+    def _choice(self, face: _Face) -> tuple[Candidate | None, str]:
+        if isinstance(self.select, Fixed):
+            return face.candidates[0], "fixed"
+        choice = self.select.choose(face.niqe, face.candidates)
+        return choice.candidate, choice.reason
+
+    def _fixed_chain(self, fixed: Fixed) -> Chain:
+        step = self.schedule.step_of(fixed.tau)
+        return Chain(fixed.n, min(start_step(fixed.n, step, len(self.schedule)), self.last_step), (step,))
 
     def _removal(self, face: _Face, chosen: Candidate | None, reason: str) -> Removal:
         return Removal(
@@ -195,6 +207,15 @@ class DegradationRemover:
     def _timestep(self, step: int) -> int:
         """Public tau: in original timesteps, so that 280 is step 28 of 100."""
         return step * STRIDE
+
+
+def _once(chain: Chain) -> NextChain:
+    """This one chain, whatever it brings."""
+    return lambda face: None if face.candidates else chain
+
+
+def _from_large_tau(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda candidate: -candidate.tau)
 
 
 def unit_range(images: Sequence[Pixels]) -> torch.Tensor:

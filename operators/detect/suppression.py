@@ -28,13 +28,13 @@ class Candidates:
         return Candidates(self.scores, on_grid(self.boxes), on_grid(self.landmarks))
 
 
-def on_grid(coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
+def on_grid(coordinates: NDArray[np.floating]) -> NDArray[np.float32]:
     """Pixel coordinates to the nearest sixteenth, far below any detector's error.
 
     The sums of a network round differently with the number of threads. Unrounded, that last digit would shift what is
     cut out, and so decide grey levels of everything that follows.
     """
-    return np.round(coordinates * 16) / np.float32(16)
+    return (np.round(coordinates * 16) / 16).astype(np.float32)
 
 
 def concatenate(parts: list[Candidates]) -> Candidates:

@@ -14,6 +14,21 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Move:
+    """q(x_j | x_i, x_0) for j < i (Ho et al. 2020, Eq. 6 and 7), a normal distribution.
+
+    Attributes:
+        x0, xt: weights of x_0 and x_i in its mean.
+        log_variance: of the posterior; log_beta: of the forward process between j and i, the larger of the two.
+    """
+
+    x0: float
+    xt: float
+    log_variance: float
+    log_beta: float
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A noise schedule: ``x_i = sqrt(alpha_bar_i) x_0 + sqrt(1 - alpha_bar_i) eps`` for steps i = 0 .. len-1.
@@ -62,26 +77,21 @@ class Schedule:
         """prod_{j <= i} (1 - beta_j)."""
         return np.cumprod(1.0 - self.betas, dtype=np.float64)
 
-    @cached_property
-    def _alpha_bar_before(self) -> Array:
-        return np.concatenate(([1.0], self.alpha_bar[:-1]))
+    def move(self, step: int, to: int) -> Move:
+        """The reverse step from ``step`` to the earlier ``to``, which need not be its neighbour.
 
-    @cached_property
-    def posterior_x0(self) -> Array:
-        """Weight of x_0 in the mean of q(x_{i-1} | x_i, x_0)."""
-        return self.betas * np.sqrt(self._alpha_bar_before) / (1.0 - self.alpha_bar)
-
-    @cached_property
-    def posterior_xt(self) -> Array:
-        """Weight of x_i in the mean of q(x_{i-1} | x_i, x_0)."""
-        return (1.0 - self._alpha_bar_before) * np.sqrt(1.0 - self.betas) / (1.0 - self.alpha_bar)
-
-    @cached_property
-    def posterior_log_variance(self) -> Array:
-        """log variance of q(x_{i-1} | x_i, x_0); step 0, where it is -inf, takes step 1's value."""
-        variance = self.betas * (1.0 - self._alpha_bar_before) / (1.0 - self.alpha_bar)
-        log_variance: Array = np.log(np.concatenate((variance[1:2], variance[1:])))
-        return log_variance
+        Raises ValueError unless 0 <= to < step < len(self).
+        """
+        if not 0 <= to < step < len(self):
+            raise ValueError(f"a reverse step goes down within 0 .. {len(self) - 1}, not from {step} to {to}")
+        now, before = float(self.alpha_bar[step]), float(self.alpha_bar[to])
+        beta = 1.0 - now / before  # the noise that the forward process adds between the two
+        return Move(
+            x0=beta * np.sqrt(before) / (1.0 - now),
+            xt=(1.0 - before) * np.sqrt(1.0 - beta) / (1.0 - now),
+            log_variance=float(np.log(beta * (1.0 - before) / (1.0 - now))),
+            log_beta=float(np.log(beta)),
+        )
 
     def step_of(self, tau: float) -> int:
         """The step nearest to original timestep ``tau``; tau = 280 is step 28 of 100 when T = 1000."""
