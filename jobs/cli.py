@@ -25,6 +25,7 @@ _COMMANDS = {
     "unpack": "Unpack restored photos from shards.",
     "train": "Train a built-in model on your own shards.",
     "evaluate": "Degrade sharp faces, restore them, and measure what came back.",
+    "bench": "Measure speed, several ways side by side.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",
     "fit-selection": "Fit the constants that choose (N, tau) per face, and measure the choice.",
 }

@@ -23,7 +23,7 @@ from operators.dr2.prior import Prior
 from operators.enhance.builtin import KIND, BuiltinEnhancer, save_enhancer
 from operators.enhance.critic import Adversaries, adversarial_loss
 from operators.enhance.loss import enhancement_loss
-from operators.enhance.network import SCALE, NetworkConfig, check_side
+from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
 from operators.training.loop import TrainingPlan, train
 from operators.training.split import held_out
 from operators.training.weights import WeightsError, load_weights, sha256_file
@@ -48,7 +48,9 @@ class PairLoss:
         assert isinstance(model, Adversaries)
         enhanced = model.enhancer(inputs.to(self.device, memory_format=torch.channels_last)).float()
         targets = targets.to(self.device)
-        loss, parts = enhancement_loss(enhanced, targets)
+        # Variances in SSIM are small differences of large numbers: bfloat16 has not the digits for them.
+        with torch.autocast(enhanced.device.type, enabled=False):
+            loss, parts = enhancement_loss(enhanced, targets)
         critic = torch.zeros(())
         if step >= self.critic_from and self.critic_weight:
             critic = adversarial_loss(model.critic, enhanced, targets, self.critic_weight)
@@ -68,8 +70,9 @@ class PairLoss:
 @click.option(
     "--blend",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Weights of this enhancer, which began as this one did, mixed half and half into the result.",
+    help="Weights of an enhancer that began as this one did, mixed into the result.",
 )
+@click.option("--blend-share", default=0.5, show_default=True, help="Share of --blend's weights in the result.")
 @click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
 @click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
 def command(
@@ -85,6 +88,7 @@ def command(
     critic_weight: float,
     critic_from: int,
     blend: Path | None,
+    blend_share: float,
     grey_share: float,
     measure_faces: int,
 ) -> None:
@@ -93,11 +97,14 @@ def command(
     Beside it: figures.json and heldout.png, measured on the held-out tenth of the faces. With --dr2-share 0
     no prior is needed. Stop it whenever you like: the same command resumes from OUT/checkpoint.pt.
     """
+    config = NetworkConfig()
     try:
-        check_side(size)
+        config.check_sides(size)
         mix = Mix(dr2_share, grey_share)
         prior = load_prior(prior_source, device=plan.device) if dr2_share else None
-        calm = load_weights(blend, KIND)[0] if blend else None
+        other = load_weights(blend, KIND)[0] if blend else None
+        if other is not None:
+            interpolated(FaceEnhancer(config).state_dict(), other, blend_share)  # refused now, not after training
     except (ValueError, WeightsError) as error:
         raise click.UsageError(str(error)) from error
     if prior is not None and prior.size != size:
@@ -111,7 +118,6 @@ def command(
     outputs = _dr2_outputs("dr2", prior, TRAINING, plan, keys, sharp, ~test, dr2_faces)
 
     torch.manual_seed(plan.seed)
-    config = NetworkConfig()
     networks = Adversaries(config).to(memory_format=torch.channels_last)
     pairs = EnhancerPairs(sharp[~test], outputs, mix)
     loss = PairLoss(
@@ -123,14 +129,15 @@ def command(
         for name, value in result.ema_state.items()
         if name.startswith("enhancer.")
     }
-    if calm is not None:
-        state = interpolated(state, calm)
+    if other is not None:
+        state = interpolated(state, other, blend_share)
     path = plan.out / "enhancer.safetensors"
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
         "faces": len(pairs.sharp), "dr2_faces": len(np.unique(outputs.rows)), "dr2_share": mix.dr2,
         "dr2_from": dr2_from, "grey_share": mix.grey, "critic_weight": critic_weight, "critic_from": critic_from,
-        "blend": sha256_file(blend) if blend else None, "prior": prior.fingerprint if prior else None,
+        "blend": {"sha256": sha256_file(blend), "share": blend_share} if blend else None,
+        "prior": prior.fingerprint if prior else None,
     }  # fmt: skip
     save_enhancer(
         path, state, config,
@@ -144,15 +151,18 @@ def command(
         _report(path, plan, truth, outputs)
 
 
-def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mean of two networks' weights (network interpolation: Wang et al. 2018, arXiv 1809.00219, section 3.4).
+def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between two networks' (network interpolation: Wang et al. 2018, arXiv 1809.00219, section 3.4).
 
-    Of two networks with a common beginning, one trained on with a critic and one without, the mean is between the two
-    in sharpness, while averaging their images would show every edge twice. Raises WeightsError for different shapes.
+    Of two networks with a common beginning, one trained on with a critic and one without, these are between the two
+    in sharpness, while averaging their images would show every edge twice. share: of `second`, 0 to 1.
+    Raises ValueError for another share, WeightsError for different shapes.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"--blend-share: a share lies in [0, 1], got {share}")
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
         raise WeightsError("--blend: another network than the one trained here")
-    return {name: torch.lerp(value.float().cpu(), second[name].float(), 0.5) for name, value in first.items()}
+    return {name: torch.lerp(value.float().cpu(), second[name].float(), share) for name, value in first.items()}
 
 
 def _dr2_outputs(

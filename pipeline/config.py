@@ -62,6 +62,10 @@ class Restore(Section):
         default=None, ge=0, lt=1000, description="output timestep of 1000; only with select = fixed"
     )
 
+    stride: int = Field(
+        default=40, ge=10, le=500, multiple_of=10, description="timesteps of 1000 per evaluation; 10 as published"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _giving_n_and_tau_means_fixed(cls, data: Any) -> Any:

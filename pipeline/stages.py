@@ -130,6 +130,7 @@ class Restore(Stage):
             seed=config.seed,
             batch=config.resources.restore.batch,
             select=fixed,
+            stride=settings.stride,
         )
 
     def work(self, photos: Sequence[Photo]) -> None:

@@ -22,6 +22,21 @@ def start_step(n: int, tau: int, steps: int) -> int:
     return min(steps - 1, tau + round(margin * steps / 100))
 
 
+def visited(omega: int, taus: Sequence[int], stride: int = 1) -> tuple[int, ...]:
+    """The steps of a chain, falling from omega to min(taus) by ``stride`` at most, with every tau among them.
+
+    As many evaluations of the network as there are steps. Raises ValueError unless 0 <= taus <= omega, stride >= 1.
+    """
+    wanted = sorted(set(taus))
+    if not wanted or wanted[0] < 0 or wanted[-1] > omega or stride < 1:
+        raise ValueError(f"need taus within 0 .. omega and a stride, got {wanted}, omega {omega}, stride {stride}")
+    steps = [omega]
+    while steps[-1] > wanted[0]:
+        next_tau = max(tau for tau in wanted if tau < steps[-1])
+        steps.append(max(next_tau, steps[-1] - stride))
+    return tuple(steps)
+
+
 def sample(
     prior: Prior,
     schedule: Schedule,
@@ -49,7 +64,7 @@ def sample(
     if faces.shape[1:] != (3, prior.size, prior.size) or len(faces) != len(noise):
         raise ValueError(f"need one noise source for each of (B, 3, {prior.size}, {prior.size}), got {faces.shape}")
     scales = [n] * len(faces) if isinstance(n, int) else list(n)
-    steps = tuple(range(omega, min(wanted) - 1, -1))
+    steps = visited(omega, taus)
     chains = [
         _Chain(Trajectory(face, source, scale, steps, wanted))
         for face, source, scale in zip(faces.float(), noise, scales, strict=True)
@@ -72,8 +87,3 @@ class _Chain:
     def take(self, step: int, x0: Tensor) -> bool:
         self.found[step] = x0
         return True
-
-
-def evaluations(omega: int, taus: Sequence[int]) -> int:
-    """U-Net evaluations a chain costs per face."""
-    return omega - min(taus) + 1

@@ -14,17 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.enhance.contract import Described, EnhancerDescriptor
-from operators.enhance.network import MULTIPLE, SCALE, FaceEnhancer, NetworkConfig
+from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
 from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
 
 KIND = "enhancer"
 """What the description of an enhancer's weights file names as its kind."""
 
 _GPU_BATCH = 16
-
-_MARGIN = MULTIPLE // 2
-"""Pixels mirrored around a face before the network sees it and cut off after: its convolutions are padded with zeros,
-which darkens and colours the outermost pixels."""
 
 
 class BuiltinEnhancer(Described):
@@ -52,6 +48,9 @@ class BuiltinEnhancer(Described):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path} does not hold an enhancer this version can build: {error}") from error
         super().__init__(descriptor)
+        # Mirrored around a face before the network sees it and cut off after: its convolutions are padded with zeros,
+        # which darkens and colours the outermost pixels.
+        self._margin = self._network.config.multiple // 2
         self._device = torch.device(device)
         self._batch = 1 if self._device.type == "cpu" else _GPU_BATCH
         self._network.to(self._device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -70,9 +69,9 @@ class BuiltinEnhancer(Described):
 
     @torch.inference_mode()
     def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        batch = functional.pad(to_network(faces).to(self._device), (_MARGIN,) * 4, mode="reflect")
+        batch = functional.pad(to_network(faces).to(self._device), (self._margin,) * 4, mode="reflect")
         enhanced = self._network(batch.contiguous(memory_format=torch.channels_last))
-        margin = _MARGIN * SCALE
+        margin = self._margin * SCALE
         return from_network(enhanced[..., margin:-margin, margin:-margin])
 
 

@@ -5,7 +5,8 @@ arXiv 2012.01211) weighs each residual block by a spatial attention map, so that
 eyes, the mouth and the hair line instead of to skin and background. This is that idea at a thousandth
 of SPARNetHD's cost, in an own implementation:
 
-- the input is folded 2 x 2 into channels, the body runs at 1/2, 1/4 and 1/8 of the input's size;
+- the input is folded 2 x 2 into channels, the body runs at 1/2, 1/4, 1/8 and 1/16 of the input's size; the coarsest
+  level sees the whole face at once for next to nothing, which is what a face that shows little needs;
 - the output is the bicubic enlargement of the input plus a learned residual, which starts at zero:
   an untrained network is exactly the bicubic enlargement, and what it cannot tell it leaves alone;
 - there is no normalisation layer, so a face's result does not depend on its batch.
@@ -14,6 +15,7 @@ of SPARNetHD's cost, in an own implementation:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as functional
@@ -21,9 +23,6 @@ from torch import Tensor, nn
 
 SCALE = 2
 """Side of the output over side of the input."""
-
-MULTIPLE = 16
-"""The input's height and width must be multiples of this (fold, two halvings, attention's halving)."""
 
 _FOLD = 2  # the body's finest level works on 2 x 2 blocks of input pixels
 _SLOPE = 0.2  # of the leaky ReLU below zero, as in SPARNet
@@ -33,26 +32,30 @@ _SLOPE = 0.2  # of the leaky ReLU below zero, as in SPARNet
 class NetworkConfig:
     """Shape of a :class:`FaceEnhancer`. The defaults are those of the built-in model.
 
-    widths: channels at 1/2, 1/4 and 1/8 of the input's size; encoder, middle and decoder: attention
-    blocks on the way down (at 1/2 and 1/4), at 1/8, and on the way up (at 1/4 and 1/2); detail: channels
-    at the input's own size in front of the last pixel shuffle.
+    widths: channels at 1/2, 1/4, ... of the input's size, finest first; blocks: attention blocks at each of these
+    levels, once on the way down and once on the way up, and once at the coarsest; detail: channels at the input's
+    own size in front of the last pixel shuffle. Raises ValueError for a width or count below one.
     """
 
-    widths: tuple[int, int, int] = (48, 80, 112)
-    encoder: tuple[int, int] = (1, 1)
-    middle: int = 2
-    decoder: tuple[int, int] = (1, 1)
+    widths: tuple[int, ...] = (48, 80, 128, 192)
+    blocks: tuple[int, ...] = (1, 1, 1, 2)
     detail: int = 16
 
     def __post_init__(self) -> None:
-        if min(*self.widths, *self.encoder, self.middle, *self.decoder, self.detail) < 1:
+        if len(self.widths) != len(self.blocks) or not self.widths:
+            raise ValueError(f"an enhancer network needs as many widths as counts of blocks: {self}")
+        if min(*self.widths, *self.blocks, self.detail) < 1:
             raise ValueError(f"every width and count of an enhancer network must be at least 1: {self}")
 
+    @property
+    def multiple(self) -> int:
+        """What the input's height and width must be multiples of: fold, one halving per level, attention's halving."""
+        return _FOLD * 2 ** len(self.widths)
 
-def check_side(*sides: int) -> None:
-    """Raises ValueError unless every side is a positive multiple of MULTIPLE."""
-    if any(side < MULTIPLE or side % MULTIPLE for side in sides):
-        raise ValueError(f"an enhancer takes faces whose sides are multiples of {MULTIPLE}, not {sides}")
+    def check_sides(self, *sides: int) -> None:
+        """Raises ValueError unless every side is a positive multiple of `multiple`."""
+        if any(side < self.multiple or side % self.multiple for side in sides):
+            raise ValueError(f"an enhancer takes faces whose sides are multiples of {self.multiple}, not {sides}")
 
 
 def enlarge(faces: Tensor, scale: int = SCALE) -> Tensor:
@@ -111,20 +114,15 @@ class FaceEnhancer(nn.Module):
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config or NetworkConfig()
-        fine, middle, coarse = self.config.widths
-        detail = self.config.detail
-        self.stem = nn.Conv2d(3 * _FOLD**2, fine, 3, padding=1)
-        self.encode_fine = _units(fine, self.config.encoder[0])
-        self.down_middle = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
-        self.encode_middle = _units(middle, self.config.encoder[1])
-        self.down_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
-        self.encode_coarse = _units(coarse, self.config.middle)
+        widths, blocks, detail = self.config.widths, self.config.blocks, self.config.detail
+        steps = list(pairwise(widths))  # (finer, coarser) neighbours
+        self.stem = nn.Conv2d(3 * _FOLD**2, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(_units(*level) for level in zip(widths, blocks, strict=True))
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps)
         # One pixel shuffle per level on the way up: cheaper than a transposed convolution, no overlaps.
-        self.up_middle = nn.Conv2d(coarse, middle * 4, 1)
-        self.decode_middle = _units(middle, self.config.decoder[0])
-        self.up_fine = nn.Conv2d(middle, fine * 4, 1)
-        self.decode_fine = _units(fine, self.config.decoder[1])
-        self.up_detail = nn.Conv2d(fine, detail * _FOLD**2, 3, padding=1)
+        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine * 4, 1) for fine, coarse in steps)
+        self.decoders = nn.ModuleList(_units(*level) for level in zip(widths[:-1], blocks[:-1], strict=True))
+        self.up_detail = nn.Conv2d(widths[0], detail * _FOLD**2, 3, padding=1)
         self.refine = nn.Conv2d(detail + 3, detail, 3, padding=1)
         self.to_rgb = nn.Conv2d(detail, 3 * SCALE**2, 3, padding=1)
         self._initialise()
@@ -144,14 +142,16 @@ class FaceEnhancer(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, 3, 2H, 2W) float, about [-1, 1] and not clamped.
 
-        Raises ValueError when H or W is not a multiple of MULTIPLE.
+        Raises ValueError when H or W is not a multiple of `config.multiple`.
         """
-        check_side(*faces.shape[-2:])
-        fine = self.encode_fine(self.stem(functional.pixel_unshuffle(faces, _FOLD)))
-        middle = self.encode_middle(self.down_middle(fine))
-        coarse = self.encode_coarse(self.down_coarse(middle))
-        middle = self.decode_middle(middle + functional.pixel_shuffle(self.up_middle(coarse), 2))
-        fine = self.decode_fine(fine + functional.pixel_shuffle(self.up_fine(middle), 2))
-        detail = functional.pixel_shuffle(functional.leaky_relu(self.up_detail(fine), _SLOPE), _FOLD)
+        self.config.check_sides(*faces.shape[-2:])
+        features = self.encoders[0](self.stem(functional.pixel_unshuffle(faces, _FOLD)))
+        passed = []
+        for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
+            passed.append(features)
+            features = encoder(down(features))
+        for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
+            features = decoder(passed.pop() + functional.pixel_shuffle(up(features), 2))
+        detail = functional.pixel_shuffle(functional.leaky_relu(self.up_detail(features), _SLOPE), _FOLD)
         detail = functional.leaky_relu(self.refine(torch.cat((detail, faces), dim=1)), _SLOPE)
         return enlarge(faces) + functional.pixel_shuffle(self.to_rgb(detail), SCALE)

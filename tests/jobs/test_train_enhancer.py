@@ -22,7 +22,8 @@ from operators.dr2.checkpoints import load_prior, save_prior
 from operators.dr2.prior import PriorSpec
 from operators.dr2.schedule import Schedule
 from operators.enhance import registry
-from operators.enhance.builtin import from_network
+from operators.enhance.builtin import from_network, save_enhancer
+from operators.enhance.network import FaceEnhancer, NetworkConfig
 from operators.quality.selection import Policy
 from operators.training.weights import WeightsError
 
@@ -90,11 +91,22 @@ def test_the_job_trains_saves_measures_and_resumes(shard: Path, prior_file: Path
     assert "DR2 outputs:" not in second.output  # they were kept
 
 
-def test_blended_weights_are_the_mean_of_both() -> None:
-    mean = interpolated({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([2.0, 4.0], dtype=torch.float16)})
-    torch.testing.assert_close(mean, {"a": torch.tensor([1.0, 4.0])})
+def test_blended_weights_lie_between_both() -> None:
+    mixed = interpolated({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([2.0, 4.0], dtype=torch.float16)}, 0.75)
+    torch.testing.assert_close(mixed, {"a": torch.tensor([1.5, 4.0])})
     with pytest.raises(WeightsError, match="another network"):
-        interpolated({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
+        interpolated({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, 0.5)
+    with pytest.raises(ValueError, match="--blend-share"):
+        interpolated({}, {}, 1.5)
+
+
+def test_another_network_to_blend_with_is_refused_before_training(shard: Path, tmp_path: Path) -> None:
+    config = NetworkConfig(widths=(8, 8), blocks=(1, 1), detail=4)
+    path = tmp_path / "small.safetensors"
+    save_enhancer(path, FaceEnhancer(config).state_dict(), config, name="a", licence="", input_size=SIZE, training={})
+    result = run("--data", shard, "--out", tmp_path / "out", "--size", SIZE, "--dr2-share", 0, "--blend", path)
+    assert result.exit_code == 2
+    assert "--blend: another network" in result.output
 
 
 def test_without_dr2_no_prior_is_needed(shard: Path, tmp_path: Path) -> None:
@@ -110,7 +122,7 @@ def test_without_dr2_no_prior_is_needed(shard: Path, tmp_path: Path) -> None:
     [
         (("--prior", "gone.safetensors"), "not found: gone.safetensors"),
         (("--dr2-share", 1.5), "shares must lie in [0, 1]"),
-        (("--size", 40, "--dr2-share", 0), "multiples of 16"),
+        (("--size", 48, "--dr2-share", 0), "multiples of 32"),
     ],
 )
 def test_mistakes_end_in_one_line(shard: Path, tmp_path: Path, arguments: tuple[object, ...], message: str) -> None:

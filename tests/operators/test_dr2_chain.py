@@ -9,7 +9,7 @@ from diffusers import UNet2DModel
 from operators.dr2.lowpass import low_pass, low_pass_matrix
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior, PriorSpec
-from operators.dr2.sampler import evaluations, sample, start_step
+from operators.dr2.sampler import sample, start_step, visited
 from operators.dr2.schedule import Schedule
 
 SIZE = 32
@@ -103,7 +103,7 @@ def test_start_step_is_the_published_margin(n: int, margin: int) -> None:
     assert start_step(n, 8, 100) == 8 + margin
     assert start_step(n, 95, 100) == 99
     assert start_step(n, 4, 50) == 4 + round(margin / 2)
-    assert evaluations(start_step(n, 8, 100), [8, 12]) == margin + 1
+    assert len(visited(start_step(n, 8, 100), [8])) == margin + 1
 
 
 @pytest.mark.parametrize("taus", [[], [15], [-1]])
@@ -120,3 +120,13 @@ def test_a_timestep_the_prior_never_saw_is_refused(prior: Prior, faces: torch.Te
 def test_low_pass_needs_a_divisor() -> None:
     with pytest.raises(ValueError, match="must divide"):
         low_pass_matrix(128, 3)
+
+
+def test_a_stride_skips_steps_but_no_tau() -> None:
+    assert visited(12, [9, 4]) == (12, 11, 10, 9, 8, 7, 6, 5, 4)
+    assert visited(28, [4, 8, 16], 4) == (28, 24, 20, 16, 12, 8, 4)
+    assert visited(28, [5, 17], 10) == (28, 18, 17, 7, 5)
+    assert visited(7, [7], 4) == (7,)
+    for taus, stride in (([], 4), ([30], 4), ([-1], 4), ([3], 0)):
+        with pytest.raises(ValueError, match="need taus"):
+            visited(28, taus, stride)

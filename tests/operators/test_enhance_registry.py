@@ -10,7 +10,7 @@ from operators.enhance.builtin import BuiltinEnhancer, from_network, save_enhanc
 from operators.enhance.network import FaceEnhancer, NetworkConfig
 from operators.training.weights import WeightsError, save_weights, sha256_file
 
-CONFIG = NetworkConfig(widths=(8, 8, 8), middle=1, detail=4)
+CONFIG = NetworkConfig(widths=(8, 8, 8), blocks=(1, 1, 1), detail=4)
 
 
 @pytest.fixture

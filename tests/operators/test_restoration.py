@@ -51,8 +51,10 @@ IDENTITIES = [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
 SHORT = Policy(chains=(Chain(2, 4, (1, 3)), Chain(4, 6, (2, 5))), natural=0.0, enough=0.0)
 
 
-def remover(prior: Prior, niqe: Niqe, select: Policy | Fixed, batch: int = 2, seed: int = 0) -> DegradationRemover:
-    return DegradationRemover(prior, niqe, seed=seed, batch=batch, select=select)
+def remover(
+    prior: Prior, niqe: Niqe, select: Policy | Fixed, batch: int = 2, seed: int = 0, stride: int = 10
+) -> DegradationRemover:
+    return DegradationRemover(prior, niqe, seed=seed, batch=batch, select=select, stride=stride)
 
 
 def test_fixed_choice_runs_one_chain_with_the_published_margin(prior: Prior, niqe: Niqe) -> None:
@@ -122,3 +124,12 @@ def test_chains_stay_below_what_the_prior_was_trained_at(prior: Prior, niqe: Niq
     assert (removal.tau, removal.evaluations) == (350, 39 - 35 + 1)
     with pytest.raises(ValueError, match="use at most 390"):
         remover(prior, niqe, Fixed(n=4, tau=500))
+
+
+def test_a_stride_costs_less_and_finds_the_same_taus(prior: Prior, niqe: Niqe) -> None:
+    (every,) = remover(prior, niqe, SHORT).remove(faces(1), IDENTITIES[:1])
+    (some,) = remover(prior, niqe, SHORT, stride=20).remove(faces(1), IDENTITIES[:1])
+    assert [(c["n"], c["tau"]) for c in some.candidates] == [(c["n"], c["tau"]) for c in every.candidates]
+    assert (every.evaluations, some.evaluations) == (4 + 5, 3 + 4)
+    with pytest.raises(ValueError, match="multiple of 10"):
+        remover(prior, niqe, SHORT, stride=15)

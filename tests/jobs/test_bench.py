@@ -1,0 +1,48 @@
+"""`dr2e bench`: the ways it compares do the same thing, and its ratios follow from its times."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from jobs.bench import command
+from jobs.benchmarks.faces import mixed_faces
+from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
+from operators.dr2.checkpoints import load_prior
+from operators.dr2.noise import FaceNoise
+from operators.dr2.sampler import sample
+from operators.restoration import unit_range
+
+
+def test_the_straightforward_loop_and_the_engine_find_the_same_face() -> None:
+    prior = load_prior("builtin")
+    schedule = prior.schedule.respaced(100)
+    (face,) = unit_range(mixed_faces(3, prior.size)[2:]) * 2 - 1
+    noise = FaceNoise(0, "a", 0)
+    loop = published_loop(prior, schedule, face, 4, 14, 10, noise)
+    (engine,) = sample(prior, schedule, face[None], n=4, omega=14, taus=[10], noise=[noise])[10]
+    torch.testing.assert_close(engine, loop, atol=1e-4, rtol=0)
+
+
+def test_the_grid_costs_a_chain_per_pair() -> None:
+    schedule = load_prior("builtin").schedule.respaced(100)
+    # Margins of 5, 10, 20, 25 and 30 steps, and one evaluation more (paper's code).
+    assert grid_evaluations(schedule, 99) == len(GRID_TAU) * (5 + 10 + 20 + 25 + 30 + len(GRID_N))
+    assert grid_evaluations(schedule, 69) < grid_evaluations(schedule, 99)
+
+
+def test_it_times_every_way_and_says_on_what() -> None:
+    options = ["dr2", "--faces", "2", "--loop-faces", "1", "--tau", "10", "--threads", str(torch.get_num_threads())]
+    result = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert "torch" in answer["machine"]
+    loop, grid, every_step, engine, automatic = answer["timings"]
+    assert [timing["evaluations"] for timing in (loop, every_step, engine)] == [21, 21, 6]
+    assert loop["faces_per_second"] == pytest.approx(loop["faces"] / loop["seconds"])
+    assert not grid["measured"]
+    assert grid["faces_per_second"] == pytest.approx(loop["faces_per_second"] * 21 / grid["evaluations"])
+    assert automatic["evaluations"] < engine["evaluations"] + 7 * 2
