@@ -31,7 +31,7 @@ LEVELS = ((None, 1), ("mild", 4), ("medium", 8), ("severe", 8), ("severe", 16))
 """Eq. 13 (severity, r) every face is degraded by; None leaves it clean."""
 
 PRICES = (0.0, 10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0)
-ENOUGH = (3.0, 3.5, 4.0, 4.5)
+ENOUGH = (2.75, 3.0, 3.25, 3.5, 4.0, 4.5)
 """Constants that are tried; at price 0 the policy is a plain argmin of NIQE."""
 
 GENERATIVE = Chain(n=8, omega=60, taus=(4, 8, 16, 24, 35))

@@ -17,7 +17,7 @@ from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample, start_step
 from operators.enhance.builtin import from_network, to_network
-from operators.quality.selection import Chain, Policy
+from operators.quality.selection import Chain
 
 _STEPS = 100  # of the respaced schedule
 
@@ -31,17 +31,21 @@ def eq12_chain() -> Chain:
     return Chain(4, start_step(4, max(taus), _STEPS), taus)
 
 
+CHAINS = ((Chain(1, 16, (1, 2, 4, 6, 8, 12, 16)), 0.75), (Chain(4, 28, (4, 8, 12, 16)), 0.25))
+"""(chain, share) that degraded faces go through: the scales a run chooses from, each with more tau than it tries."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What goes into DR2, and through which chain, drawn per face.
 
     undegraded: share of faces that go in as they are, through Eq. 12's chain; the others are degraded by Eq. 13
-    and go through one of `chains` (DR2's chain, share of the degraded faces), which are those a run tries, so that
-    the enhancer meets in training what a run will hand it.
+    and go through one of `chains` (DR2's chain, share of the degraded faces), so that the enhancer meets in training
+    what a run will hand it.
     """
 
     undegraded: float
-    chains: tuple[tuple[Chain, float], ...] = tuple(zip(Policy().chains, (0.75, 0.25), strict=True))
+    chains: tuple[tuple[Chain, float], ...] = CHAINS
 
     def draw(self, rng: np.random.Generator) -> tuple[Chain, bool]:
         """(chain, whether the face is degraded first)."""
