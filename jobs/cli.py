@@ -24,6 +24,7 @@ _COMMANDS = {
     "pack": "Pack images into shards.",
     "unpack": "Unpack restored photos from shards.",
     "train": "Train a built-in model on your own shards.",
+    "inspect": "Show every candidate of a face, with its scores and the choice.",
     "evaluate": "Degrade sharp faces, restore them, and measure what came back.",
     "bench": "Measure speed, several ways side by side.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",

@@ -59,9 +59,9 @@ class Policy:
     belong to the built-in ones. chains: in the order they are tried.
     """
 
-    natural: float = 2.7
+    natural: float = 2.6
     price: float = 40.0
-    enough: float = 4.5
+    enough: float = 3.25
     chains: tuple[Chain, ...] = (
         Chain(n=1, omega=16, taus=(1, 2, 4, 6, 8, 12, 16)),
         Chain(n=4, omega=28, taus=(4, 8, 12, 16)),
