@@ -170,11 +170,14 @@ class Engine:
         return None
 
     def _check(self, trajectory: Trajectory) -> None:
+        """Refuse here, where the call that asks is known, what would break a step of everybody's."""
         size, omega, tau = self.prior.size, trajectory.steps[0], trajectory.steps[-1]
         if trajectory.face.shape != (3, size, size):
             raise ValueError(f"need a face of (3, {size}, {size}), got {tuple(trajectory.face.shape)}")
         if tau < 0 or omega >= len(self.schedule):
             raise ValueError(f"need 0 <= tau <= omega < {len(self.schedule)}, got tau {tau} and omega {omega}")
+        self.prior.check(int(self.schedule.timesteps[omega]))
+        low_pass_matrix(size, trajectory.n)  # raises for an N that does not divide the side
 
     def _enter(self, place: int, slot: _Slot) -> None:
         """Put a face into a slot, at the start of its trajectory: x = y, diffused to omega."""

@@ -77,6 +77,14 @@ class Prior:
     def size(self) -> int:
         return self.spec.size
 
+    def check(self, timestep: int) -> None:
+        """Raises ValueError for a timestep the network was never trained at."""
+        if timestep >= self.spec.max_timestep:
+            raise ValueError(
+                f"prior {self.name!r} was trained below timestep {self.spec.max_timestep}, asked for {timestep}; "
+                "use a smaller tau"
+            )
+
     @torch.inference_mode()
     def estimate(self, x: Tensor, timesteps: Tensor) -> Estimate:
         """Estimate x_0 from x_t.
@@ -84,11 +92,7 @@ class Prior:
         x: (B, 3, S, S) float32. timesteps: (B,) int64 original timesteps, one per image.
         Raises ValueError for a timestep the network was never trained at.
         """
-        if int(timesteps.max()) >= self.spec.max_timestep:
-            raise ValueError(
-                f"prior {self.name!r} was trained below timestep {self.spec.max_timestep}, asked for "
-                f"{int(timesteps.max())}; use a smaller tau"
-            )
+        self.check(int(timesteps.max()))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = forward(self.network, x, timesteps, self.spec.patch).float()
         alpha_bar = torch.from_numpy(self.schedule.alpha_bar).to(x.device)[timesteps].float()[:, None, None, None]

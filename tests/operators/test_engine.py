@@ -169,6 +169,14 @@ def test_what_the_prior_cannot_do_is_refused(prior: Prior, face: Tensor, steps: 
         Engine(prior, STEPS).run([walk])
 
 
+def test_a_scale_that_does_not_divide_the_side_is_its_calls_own_error(prior: Prior, alone: list[Walk]) -> None:
+    engine, mixed = Engine(prior, STEPS), walks()[:2]
+    with pytest.raises(ValueError, match="must divide"):
+        engine.run([Walk(0, [(3, (8, 4))])])
+    engine.run(mixed)
+    assert same(mixed, alone[:2])
+
+
 def test_an_engine_without_slots_is_refused(prior: Prior) -> None:
     with pytest.raises(ValueError, match="at least one slot"):
         Engine(prior, STEPS, slots=0)
