@@ -15,6 +15,7 @@ from torch import Tensor
 
 from operators.enhance.contract import Described, EnhancerDescriptor
 from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
+from operators.images import to_grey
 from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
 
 KIND = "enhancer"
@@ -65,6 +66,8 @@ class BuiltinEnhancer(Described):
             padded = np.zeros((self._batch, *faces.shape[1:]), np.uint8)
             padded[: len(chunk)] = chunk
             enhanced[start : start + len(chunk)] = self._run(padded)[: len(chunk)]
+        grey = (faces == faces[..., :1]).all(axis=(1, 2, 3))
+        enhanced[grey] = to_grey(enhanced[grey])  # the network alone tints them, by two levels in the mean
         return enhanced
 
     @torch.inference_mode()
