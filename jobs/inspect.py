@@ -41,7 +41,7 @@ _INK, _PAPER, _MARK = (30, 30, 30), (255, 255, 255), (208, 60, 30)
 def command(photo: Path, out: Path, prior: str, niqe: str, detector: str, seed: int, device: str) -> None:
     """Show what there was to choose from for each face of PHOTO, and what 'dr2e restore' chose.
 
-    Writes OUT/NAME.faceNN.candidates.png per face: the face as it came, the choice with its reason, and DR2's result
+    Writes OUT/NAME.faceNN.candidates.png per face: the face as it came, the choice, and DR2's result
     for every N and tau of a grid with its NIQE (lower is more natural), its fidelity to the face, and the objective J
     the policy minimises. The choice is framed; a run tries only a few cells of the grid.
     """

@@ -32,7 +32,8 @@ def eq12_chain() -> Chain:
 
 
 CHAINS = ((Chain(1, 16, (1, 2, 4, 6, 8, 12, 16)), 0.75), (Chain(4, 28, (4, 8, 12, 16)), 0.25))
-"""(chain, share) that degraded faces go through: the scales a run chooses from, each with more tau than it tries."""
+"""(chain, share) that degraded faces go through: the policy's chains when the shipped enhancer was trained, kept apart
+from it so that a new policy does not change what the command in the enhancer's card makes."""
 
 
 @dataclass(frozen=True)
