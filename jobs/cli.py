@@ -28,7 +28,7 @@ _COMMANDS = {
     "evaluate": "Degrade sharp faces, restore them, and measure what came back.",
     "bench": "Measure speed, several ways side by side.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",
-    "fit-selection": "Fit the constants that choose (N, tau) per face, and measure the choice.",
+    "fit-selection": "Fit what chooses (N, tau) per face to a measured grid.",
 }
 
 # Errors that name what the user can change. Modules that were never imported cannot have raised.

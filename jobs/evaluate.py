@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from jobs.options import as_json, config_from, run_options
 from jobs.restore import Interrupted, interruptible
 from operators.quality.metrics.names import METRICS
 from pipeline.config import Config, build
+
+STEP = 10
+"""From one tau of the paper's grid to the next, timesteps of 1000."""
+
+COMPARED = "compare"
+"""What --select is without a value."""
 
 UNIT = 8
 """Photos per unit unless the configuration has its own: each becomes a face per setting, so units stay short."""
@@ -49,6 +56,7 @@ def evaluate(
     settings: str | None = None,
     held_out: bool = False,
     faces: int | None = None,
+    grid: int | None = None,
     weights: str | Path | None = None,
     address: str | None = None,
     progress: TextIO | None = None,
@@ -57,19 +65,23 @@ def evaluate(
 
     config: as for `restore`. size: side in pixels of the truth and of all measuring. settings: such as
     "severe-16,severe-8"; all nine without. held_out: only the tenth of keys that training leaves out. faces: photos
-    at most. weights: folder with the files of metrics that need some. address, progress: as for `restore`.
+    at most. grid: measure the choice of (N, tau) instead of the settings: every photo at one setting, drawn by its key
+    (clean is one of them), and every N with every tau of a grid this fine, in timesteps. weights: folder with the
+    files of metrics that need some. address, progress: as for `restore`.
 
     Raises what `restore` raises, and WeightsError for a broken file of weights.
     """
     from pipeline.evaluation.driver import PAGE, SHEETS, TABLE, execute, prepare, publish
-    from pipeline.evaluation.settings import evaluate_section, settings_named
+    from pipeline.evaluation.settings import CLEAN, SETTINGS, evaluate_section, settings_named
 
-    names = tuple(setting.name for setting in settings_named(settings))
+    known = SETTINGS if grid is None else (CLEAN, *SETTINGS)
+    names = tuple(setting.name for setting in settings_named(settings, known))
     section = evaluate_section(
         size=size,
         settings=names,
         held_out=held_out,
         faces=faces,
+        grid=grid,
         folder=None if weights is None else str(Path(weights).absolute()),
     )
     prepared = prepare(of_short_units(config if isinstance(config, Config) else build(config)), section)
@@ -103,9 +115,16 @@ def of_short_units(config: Config) -> Config:
     table.json, contact sheets and, per unit, every face's numbers below --output. A sample's JSON may hold five
     landmarks as landmarks5; otherwise the surest face that is found counts. Run the same command again to resume.
 
+    With --select alone it measures the choice of N and tau instead: every photo at one setting or clean, drawn by its
+    key, and its face restored with every N of 1, 2, 4, 8, 16 and every tau of 0, 10 .. 400 (--grid-step 10). The page
+    compares the automatic choice with the lowest NIQE, the authors' pairs, the best fixed pair and each face's best;
+    curves.png holds the curves of the paper's Figure 9. What it stores is what 'dr2e fit-selection' fits to, however
+    coarse the grid.
+
     \b
       dr2e evaluate --input faces/ --output evaluation --held-out
       dr2e evaluate --input faces/ --output quick --faces 20 --settings severe-16,severe-8
+      dr2e evaluate --input faces/ --output choice --select --held-out --grid-step 40
 
     PSNR, SSIM, MS-SSIM, GMSD and NIQE need nothing else. The others need these files in --weights, as they were
     published; none is ever downloaded, and metrics without theirs are left out:
@@ -116,11 +135,27 @@ def of_short_units(config: Config) -> Config:
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for unreadable photos, 128+n signal n.
     """,
 )
-@run_options
+@functools.partial(
+    run_options,
+    select=click.option(
+        "--select",
+        is_flag=False,
+        flag_value=COMPARED,
+        type=click.Choice(["niqe", "fixed", COMPARED]),
+        help="Choose (N, tau) per face, or fix it; alone: compare ways to choose.",
+    ),
+)
+@click.option(
+    "--grid-step",
+    type=click.IntRange(10, 400),
+    help=f"With --select alone: from one tau to the next, a multiple of 10.  [default: {STEP}]",
+)
 @click.option("--held-out", is_flag=True, help="Only the tenth of keys that training leaves out.")
 @click.option("--faces", type=click.IntRange(1), help="Photos at most, the first by the hash of their key.")
 @click.option("--size", default=256, show_default=True, help="Side in pixels of the truth and of all measuring.")
-@click.option("--settings", metavar="NAMES", help="Such as severe-16,severe-8; all nine unless given.")
+@click.option(
+    "--settings", metavar="NAMES", help="Such as severe-16,severe-8; all nine (and clean-1 with --select) unless given."
+)
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder, on every node, with weights of metrics."
 )
@@ -130,6 +165,7 @@ def of_short_units(config: Config) -> Config:
 def command(
     context: click.Context,
     /,
+    grid_step: int | None,
     held_out: bool,
     faces: int | None,
     size: int,
@@ -139,6 +175,13 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
+    compares = options["select"] == COMPARED
+    if compares:
+        options["select"] = None
+    elif grid_step is not None:
+        raise click.UsageError("--grid-step belongs to --select without a value")
+    if grid_step is not None and grid_step % STEP:
+        raise click.UsageError(f"--grid-step: {grid_step} is no multiple of {STEP}")
     try:
         with interruptible():
             summary = evaluate(
@@ -147,6 +190,7 @@ def command(
                 settings=settings,
                 held_out=held_out,
                 faces=faces,
+                grid=grid_step or STEP if compares else None,
                 weights=weights,
                 address=address,
             )

@@ -13,18 +13,20 @@ from PIL import Image, ImageDraw, ImageFont
 from operators.detect.align import AlignError, align
 from operators.detect.contract import Detector
 from operators.dr2.noise import FaceNoise
-from operators.dr2.sampler import start_step
 from operators.images import ImageError, decode
-from operators.quality.selection import Candidate, Chain, Policy
+from operators.quality.selection import Candidate, Chain, Pair, Policy
 from operators.restoration import STEP, DegradationRemover, Removal
+from pipeline.config import build
 from pipeline.filenames import plain_key
+from pipeline.models import describe
 from pipeline.stages import load_detector
 
 Pixels = NDArray[np.uint8]
 
 SCALES = (1, 2, 4, 8, 16)
-TAUS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 35)
-"""The grid that is shown: low-pass scales, and steps of the schedule respaced to 100 (tau = 10 to 350 of 1000)."""
+TAUS = (0, 1, 2, 4, 8, 12, 16, 20, 28, 36)
+"""The grid that is shown: low-pass scales, and steps of the schedule respaced to 100 (tau = 0 to 360 of 1000); every
+pair that the built-in policy may choose is in it."""
 
 _CAPTION = 30  # pixels below a picture for two lines of text
 _INK, _PAPER, _MARK = (30, 30, 30), (255, 255, 255), (208, 60, 30)
@@ -34,21 +36,27 @@ _INK, _PAPER, _MARK = (30, 30, 30), (255, 255, 255), (208, 60, 30)
 @click.argument("photo", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", help="Folder for the pictures.")
 @click.option("--prior", default="builtin", show_default=True, help="As for 'dr2e restore'.")
-@click.option("--niqe", default="builtin", show_default=True, help="The NIQE model that scores.")
+@click.option("--niqe", default="builtin", show_default=True, help="The judge, as restore.niqe of a run.")
+@click.option("--policy", default="builtin", show_default=True, help="As for 'dr2e restore'.")
 @click.option("--detector", default="builtin", show_default=True, help="As for 'dr2e restore'.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the noise, that of the run.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-def command(photo: Path, out: Path, prior: str, niqe: str, detector: str, seed: int, device: str) -> None:
+def command(photo: Path, out: Path, prior: str, niqe: str, policy: str, detector: str, seed: int, device: str) -> None:
     """Show what there was to choose from for each face of PHOTO, and what 'dr2e restore' chose.
 
     Writes OUT/NAME.faceNN.candidates.png per face: the face as it came, the choice, and DR2's result
-    for every N and tau of a grid with its NIQE (lower is more natural), its fidelity to the face, and the objective J
-    the policy minimises. The choice is framed; a run tries only a few cells of the grid.
+    for every N and tau of a grid with its NIQE (lower is more natural) and its fidelity to the face. Pairs that may be
+    chosen also say what the policy expects them to gain. The choice is framed; a run tries only a few cells.
     """
     from operators.dr2.checkpoints import load_prior
-    from operators.quality.niqe import Niqe
+    from operators.quality.judge import load_judge
 
-    remover = DegradationRemover(load_prior(prior, device=device), Niqe.load(niqe), seed=seed)
+    describe(
+        build({"input": str(photo), "output": str(out), "restore": {"prior": prior, "niqe": niqe, "policy": policy}})
+    )  # do they belong together?
+    remover = DegradationRemover(
+        load_prior(prior, device=device), load_judge(niqe, device), seed=seed, select=Policy.load(policy)
+    )
     key = plain_key(photo.name)
     try:
         crops = faces(photo, load_detector(detector, device), remover.prior.size)
@@ -78,7 +86,7 @@ def faces(photo: Path, detector: Detector, size: int) -> list[Pixels]:
 
 def picture(remover: DegradationRemover, crop: Pixels, noise: FaceNoise, removal: Removal) -> Pixels:
     """The grid of one face, (H, W, 3) uint8: a head line, then one line per N, one column per tau."""
-    policy = remover.select if isinstance(remover.select, Policy) else Policy()
+    gains = promised(remover, removal)
     side = len(crop)
     chosen = f"N = {removal.n}, tau = {removal.tau}" if removal.status == "restored" else "kept as it came"
     head = _row([
@@ -89,7 +97,11 @@ def picture(remover: DegradationRemover, crop: Pixels, noise: FaceNoise, removal
     for n in SCALES:
         if side % n == 0:
             cells = [
-                _cell(image, captions(candidate, policy), (n, candidate.tau * STEP) == (removal.n, removal.tau))
+                _cell(
+                    image,
+                    captions(candidate, gains.get((n, candidate.tau))),
+                    (n, candidate.tau * STEP) == (removal.n, removal.tau),
+                )
                 for candidate, image in candidates(remover, n, crop, noise)
             ]
             lines.append(_row(cells))
@@ -102,14 +114,26 @@ def candidates(
     remover: DegradationRemover, n: int, crop: Pixels, noise: FaceNoise
 ) -> Sequence[tuple[Candidate, Pixels]]:
     """What one chain at scale n finds at TAUS, smallest tau first."""
-    chain = Chain(n, start_step(n, max(TAUS), len(remover.schedule)), TAUS)
+    chain = Chain(n, Chain.to(n, max(TAUS)).omega, TAUS)
     return remover.candidates(chain, [crop], [noise])[0][::-1]
 
 
-def captions(candidate: Candidate, policy: Policy) -> list[str]:
-    """Two lines below a candidate."""
+def promised(remover: DegradationRemover, removal: Removal) -> dict[Pair, float]:
+    """What the policy expects of each pair it may choose; nothing when it was not asked."""
+    if not isinstance(remover.select, Policy) or not removal.candidates:
+        return {}
+    found = [
+        Candidate(c["n"], c["tau"] // STEP, float("inf") if c["niqe"] is None else c["niqe"], c["fidelity"])
+        for c in removal.candidates
+    ]
+    return remover.select.gains(removal.niqe_in, found)
+
+
+def captions(candidate: Candidate, gain: float | None) -> list[str]:
+    """Two lines below a candidate. gain: what the policy expects of it, None where it may not choose it."""
+    expected = "" if gain is None else f"  {gain:+.3f}"
     return [
-        f"N {candidate.n}  tau {candidate.tau * STEP}  J {policy.objective(candidate):.1f}",
+        f"N {candidate.n}  tau {candidate.tau * STEP}{expected}",
         f"NIQE {candidate.niqe:.2f}  fid. {candidate.fidelity:.3f}",
     ]
 

@@ -20,6 +20,7 @@ _SHORTCUTS = {
     "tau": "restore.tau",
     "seed": "seed",
     "prior": "restore.prior",
+    "policy": "restore.policy",
     "enhancer": "enhance.enhancer",
     "detector": "detect.detector",
 }
@@ -33,18 +34,24 @@ storage_options = click.option(
 )
 
 
-def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that describe a run; `config_from` makes a Config of them."""
+SELECT: Decorator = click.option(
+    "--select", type=click.Choice(["niqe", "fixed"]), help="Choose (N, tau) per face, or fix it."
+)
+
+
+def run_options(function: Callable[..., Any], select: Decorator = SELECT) -> Callable[..., Any]:
+    """The options that describe a run; `config_from` makes a Config of them. select: the option --select."""
     options: tuple[Decorator, ...] = (
         click.option("--input", "inputs", multiple=True, metavar="URL", help="Shards or images; may be repeated."),
         click.option("--output", metavar="URL", help="Folder or bucket prefix for everything that is written."),
         click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or TOML file of settings."),
         click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Such as unit.max_samples=64."),
-        click.option("--select", type=click.Choice(["niqe", "fixed"]), help="Choose (N, tau) per face, or fix it."),
+        select,
         click.option("--n", type=int, help="Fix N, the factor of the low-pass filter: larger removes more."),
         click.option("--tau", type=int, help="Fix tau, the output timestep of 1000: larger removes more."),
         click.option("--seed", type=int, help="Seed of the noise; the same seed gives the same bytes."),
         click.option("--prior", metavar="MODEL", help="'builtin', a weight file, a diffusers folder or hub name."),
+        click.option("--policy", metavar="MODEL", help="What chooses N and tau: 'builtin' or a weight file."),
         click.option("--enhancer", metavar="MODEL", help="'builtin', 'none' or a weight file."),
         click.option("--detector", metavar="MODEL", help="'builtin', a weight file or retinaface:FOLDER."),
         storage_options,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from operators.dr2.engine import Engine, Trajectory
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
-from operators.dr2.sampler import start_step, visited
+from operators.dr2.sampler import visited
 from operators.quality.fidelity import fidelity
-from operators.quality.niqe import Niqe
+from operators.quality.judge import Judge
 from operators.quality.selection import Candidate, Chain, Policy
 
 Pixels = NDArray[np.uint8]
@@ -84,7 +84,7 @@ class _Face:
                 return None
             self._n = chain.n
             y = self.pixels[0] * 2 - 1
-            for steps, taus in self.remover.runs(chain):
+            for steps, taus in trajectories(chain, self.remover.last_step, self.remover.stride):
                 self._ahead.append(Trajectory(y, self.noise, chain.n, steps, taus))
         trajectory = self._ahead.popleft()
         self.evaluations += len(trajectory.steps)
@@ -109,16 +109,17 @@ class DegradationRemover:
     def __init__(
         self,
         prior: Prior,
-        niqe: Niqe,
+        niqe: Judge,
         *,
         seed: int = 0,
         batch: int = 16,
         select: Policy | Fixed | None = None,
         stride: int = STRIDE,
     ) -> None:
-        """prior, niqe: loaded models. seed: of the run. batch: faces on their way at once; decides no result.
+        """prior, niqe: loaded models; any judge may stand in for NIQE. seed: of the run. batch: faces on their way at
+        once; decides no result.
 
-        select: a policy (default: the calibrated one) or one fixed (N, tau). stride: timesteps of 1000 between two
+        select: a policy (default: the built-in one) or one fixed (N, tau). stride: timesteps of 1000 between two
         evaluations, a multiple of STEP; every tau is visited all the same. Raises ValueError for another stride, and
         for a fixed tau the prior was never trained at.
         """
@@ -126,7 +127,7 @@ class DegradationRemover:
             raise ValueError(f"the stride is a multiple of {STEP} timesteps, not {stride}")
         self.stride = stride // STEP
         self.prior, self.niqe, self.seed, self.batch = prior, niqe, seed, batch
-        self.select = Policy() if select is None else select
+        self.select = Policy.load() if select is None else select
         self.schedule = prior.schedule.respaced(len(prior.schedule) // STEP)
         self.engine = Engine(prior, self.schedule, slots=batch)
         self.last_step = prior.spec.max_timestep // STEP - 1
@@ -165,23 +166,11 @@ class DegradationRemover:
             for face in faces
         ]
 
-    def cost(self, chain: Chain) -> int:
-        """U-Net evaluations that ``chain`` costs per face."""
-        return sum(len(steps) for steps, _ in self.runs(chain))
-
-    def runs(self, chain: Chain) -> list[tuple[tuple[int, ...], frozenset[int]]]:
-        """The trajectories a chain takes, cut to the steps the prior was trained at: steps, and taus among them."""
-        omega = min(chain.omega, self.last_step)
-        taus = [tau for tau in chain.taus if tau <= omega] or [omega]
-        if chain.n == 1:  # nothing survives a step (see Chain): one evaluation per tau instead of all in between
-            return [((tau,), frozenset([tau])) for tau in taus]
-        return [(visited(omega, taus, self.stride), frozenset(taus))]
-
     def _next_chain(self) -> NextChain:
         """What tells a face its next chain: the policy, or the one chain that is fixed."""
         select = self.select
         if isinstance(select, Fixed):
-            return _once(self._fixed_chain(select))
+            return _once(Chain.to(select.n, self.schedule.step_of(select.tau)))
         return lambda face: select.next_chain(face.niqe, face.candidates)
 
     def _choice(self, face: _Face) -> tuple[Candidate | None, str]:
@@ -189,10 +178,6 @@ class DegradationRemover:
             return face.candidates[0], "fixed"
         choice = self.select.choose(face.niqe, face.candidates)
         return choice.candidate, choice.reason
-
-    def _fixed_chain(self, fixed: Fixed) -> Chain:
-        step = self.schedule.step_of(fixed.tau)
-        return Chain(fixed.n, min(start_step(fixed.n, step, len(self.schedule)), self.last_step), (step,))
 
     def _removal(self, face: _Face, chosen: Candidate | None, reason: str) -> Removal:
         return Removal(
@@ -218,6 +203,24 @@ class DegradationRemover:
     def _timestep(self, step: int) -> int:
         """Public tau: in original timesteps, so that 280 is step 28 of 100."""
         return step * STEP
+
+
+def trajectories(chain: Chain, last_step: int, stride: int) -> list[tuple[tuple[int, ...], frozenset[int]]]:
+    """What the engine walks for a chain: the steps of each trajectory, and the taus among them.
+
+    last_step: the last the prior was trained at; a chain that starts beyond starts there. stride: steps from one
+    evaluation to the next.
+    """
+    omega = min(chain.omega, last_step)
+    taus = [tau for tau in chain.taus if tau <= omega] or [omega]
+    if chain.n == 1:  # nothing survives a step (see Chain): one evaluation per tau instead of all in between
+        return [((tau,), frozenset([tau])) for tau in taus]
+    return [(visited(omega, taus, stride), frozenset(taus))]
+
+
+def cost(chain: Chain, last_step: int, stride: int) -> int:
+    """U-Net evaluations that a chain costs per face; arguments as for `trajectories`."""
+    return sum(len(steps) for steps, _ in trajectories(chain, last_step, stride))
 
 
 def _once(chain: Chain) -> NextChain:

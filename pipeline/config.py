@@ -55,7 +55,10 @@ class Restore(Section):
     """Degradation removal by DR2, and the choice of (N, tau)."""
 
     prior: str = Field(default="builtin", description="'builtin', a weight file, a diffusers folder or a hub name")
-    niqe: str = Field(default="builtin", description="'builtin' or a pristine model written by 'dr2e fit-niqe'")
+    niqe: str = Field(
+        default="builtin", description="the judge: 'builtin', a file of 'dr2e fit-niqe' or 'pyiqa:METRIC'"
+    )
+    policy: str = Field(default="builtin", description="'builtin' or a policy written by 'dr2e fit-selection'")
     select: Literal["niqe", "fixed"] = Field(default="niqe", description="choose (N, tau) per face, or fix it")
     n: int | None = Field(default=None, ge=1, le=64, description="low-pass factor N; only with select = fixed")
     tau: int | None = Field(

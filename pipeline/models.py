@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -17,12 +18,17 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Config
 
+log = logging.getLogger(__name__)
+
 GUIDED_DIFFUSION_SIZE = 256
 """Face side of a guided-diffusion checkpoint, which does not record its own."""
 
 TRAINED_STEPS = 1000
 """T of the noise schedules of published priors."""
 
+_REFIT = "fit one with 'dr2e evaluate --select --n 4 --tau 40 ...' and 'dr2e fit-selection'"
+_REMEDY = dict.fromkeys(("detector", "prior", "enhancer"), "train one with 'dr2e train'")
+_REMEDY |= {"niqe": "fit one with 'dr2e fit-niqe'", "policy": "fit one with 'dr2e fit-selection'"}
 _RETINAFACE = "detection_Resnet50_Final.pth"
 _STATE_DICTS = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
 
@@ -41,6 +47,9 @@ class Model:
     sha256: str
 
 
+ROLES = ("detector", "prior", "niqe", "policy", "enhancer")
+
+
 @dataclass(frozen=True)
 class Models:
     """The models of a run.
@@ -52,18 +61,20 @@ class Models:
     detector: Model
     prior: Model
     niqe: Model
+    policy: Model
     enhancer: Model
     face_size: int
     max_timestep: int = TRAINED_STEPS
 
     def to_json(self) -> dict[str, dict[str, str]]:
         """Role to source, name, licence and sha256."""
-        return {role: asdict(getattr(self, role)) for role in ("detector", "prior", "niqe", "enhancer")}
+        return {role: asdict(getattr(self, role)) for role in ROLES}
 
 
 def describe(config: Config) -> Models:
     """Find and identify the models of ``config``. Raises ModelError."""
     prior, size, max_timestep = _prior(config.restore.prior)
+    niqe, enhancer = _judge(config.restore.niqe), _enhancer(config.enhance.enhancer)
     if config.restore.tau is not None and config.restore.tau >= max_timestep:
         raise ModelError(
             f"restore.tau: {config.restore.tau} is more than prior {prior.name!r} was trained at ({max_timestep})"
@@ -71,8 +82,9 @@ def describe(config: Config) -> Models:
     return Models(
         detector=_detector(config.detect.detector),
         prior=prior,
-        niqe=_ours("niqe", config.restore.niqe)[0],
-        enhancer=_enhancer(config.enhance.enhancer),
+        niqe=niqe,
+        policy=_policy(config, prior, niqe, enhancer),
+        enhancer=enhancer,
         face_size=size,
         max_timestep=max_timestep,
     )
@@ -92,6 +104,39 @@ def _enhancer(source: str) -> Model:
     if source == "none":
         return Model(source, "bicubic", "Apache-2.0", "")
     return _ours("enhancer", source)[0]
+
+
+def _judge(source: str) -> Model:
+    kind, _, name = source.partition(":")
+    if kind != "pyiqa":
+        return _ours("niqe", source)[0]
+    from operators.quality.judge import check_name, fingerprint_of  # imports torch and pyiqa
+    from operators.training.weights import WeightsError
+
+    try:
+        check_name(name)
+    except WeightsError as error:
+        raise ModelError(f"niqe: {error}") from None
+    return Model(source, f"{name} of pyiqa", "see pyiqa; its code is noncommercial", fingerprint_of(name))
+
+
+def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model:
+    """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed."""
+    if config.restore.select == "fixed":
+        return Model(config.restore.policy, "none", "", "")
+    policy, description = _ours("policy", config.restore.policy)
+    try:
+        fitted_with = {role: str(model["sha256"]) for role, model in description["fitted_with"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise ModelError(f"policy: {policy.source} does not say what it was fitted to; {_REFIT}") from None
+    if fitted_with.get("niqe") != niqe.sha256:
+        raise ModelError(
+            f"policy: {policy.name} was not fitted to the scores of {niqe.name}; {_REFIT}, or use --n and --tau"
+        )
+    for role, model in (("prior", prior), ("enhancer", enhancer)):
+        if model.sha256 and fitted_with.get(role) != model.sha256:
+            log.warning("policy %s was fitted to another %s than %s; %s", policy.name, role, model.name, _REFIT)
+    return policy
 
 
 def _prior(source: str) -> tuple[Model, int, int]:
@@ -134,18 +179,14 @@ def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
     """A model in this project's safetensors format, and the description in its header."""
     path = Path(str(files("operators") / "weights" / f"{role}.safetensors")) if source == "builtin" else Path(source)
     if not path.is_file():
-        remedy = (
-            "reinstall dr2e or train it with 'dr2e train'"
-            if source == "builtin"
-            else "check the path, or use 'builtin'"
-        )
+        remedy = f"reinstall dr2e, or {_REMEDY[role]}" if source == "builtin" else "check the path, or use 'builtin'"
         raise ModelError(f"{role}: {path} is missing; {remedy}")
     try:
         with safe_open(str(path), framework="np") as file:
             description = json.loads((file.metadata() or {})["dr2e"])
         kind = description["kind"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-        raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; train one with 'dr2e train'") from None
+        raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; {_REMEDY[role]}") from None
     if kind != role:
         raise ModelError(f"{role}: {path} holds a model of kind '{kind}'; name one of kind '{role}'")
     name, licence = description.get("name", path.stem), description.get("licence", "unknown")

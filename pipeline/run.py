@@ -19,7 +19,7 @@ from pipeline.output import Output
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
-_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "enhance.enhancer"}
+_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
 
 
 class RunMismatch(ValueError):

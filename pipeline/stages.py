@@ -9,10 +9,9 @@ them, and no actor waits for the libraries of another stage.
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from operators.detect.align import AlignError, align
 from operators.detect.contract import Detection, Detector
 from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
+from pipeline.clock import SharedClock
 from pipeline.config import Config
 from pipeline.records import Face, Photo, Pixels
 
@@ -30,9 +30,23 @@ if TYPE_CHECKING:
 
 
 class Stage(ABC):
-    """An actor's work: block in, block out. name: as in `Photo.seconds`."""
+    """An actor's work: block in, block out.
+
+    name: as in `Photo.seconds`.
+    """
 
     name: str
+    _clock: SharedClock
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        stage = super().__new__(cls)
+        stage._clock = SharedClock()  # here, so that no stage forgets it and no two threads make two
+        return stage
+
+    @classmethod
+    def units(cls, config: Config) -> int:
+        """How many units an actor works on at once, each in a thread of its own."""
+        return 1
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """The unit with this stage done; a failed unit when the machine let it down."""
@@ -50,15 +64,17 @@ class Stage(ABC):
 
     def process(self, photos: Sequence[Photo]) -> None:
         """Work on photos together; if that raises, one by one, so that only the culprits are rejected."""
-        started = time.perf_counter()
-        try:
-            self.work(photos)
-        except Exception as error:
-            if is_of_the_machine(error):
-                raise
-            for photo in photos:
-                self.work_alone(photo)
-        spent = time.perf_counter() - started
+        if not photos:
+            return
+        with self._clock.work() as seconds:
+            try:
+                self.work(photos)
+            except Exception as error:
+                if is_of_the_machine(error):
+                    raise
+                for photo in photos:
+                    self.work_alone(photo)
+            spent = seconds()
         weights = [max(1, len(photo.faces)) for photo in photos]
         for photo, weight in zip(photos, weights, strict=True):
             photo.spend(self.name, spent * weight / sum(weights))
@@ -116,9 +132,16 @@ class Restore(Stage):
 
     name = "restore"
 
+    @classmethod
+    def units(cls, config: Config) -> int:
+        """Two: the last faces of one and the first of the next fill the engine's batches together. One for a judge of
+        pyiqa, which more than one thread may not use."""
+        return 1 if config.restore.niqe.startswith("pyiqa:") else 2
+
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         from operators.dr2.checkpoints import load_prior
-        from operators.quality.niqe import Niqe
+        from operators.quality.judge import load_judge
+        from operators.quality.selection import Policy
         from operators.restoration import DegradationRemover, Fixed
 
         use_threads(threads)
@@ -126,10 +149,10 @@ class Restore(Stage):
         fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
         self.remover = DegradationRemover(
             load_prior(settings.prior, device=device),
-            Niqe.load(settings.niqe),
+            load_judge(settings.niqe, device),
             seed=config.seed,
             batch=config.resources.restore.batch,
-            select=fixed,
+            select=fixed or Policy.load(settings.policy),
             stride=settings.stride,
         )
 
@@ -157,12 +180,12 @@ class Enhance(Stage):
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         from operators.enhance import registry
-        from operators.quality.niqe import Niqe
+        from operators.quality.judge import load_judge
 
         use_threads(threads)
         self.face_size, self.batch = face_size, config.resources.enhance.batch
         self.enhancer = registry.load(config.enhance.enhancer, device)
-        self.niqe = Niqe.load(config.restore.niqe)
+        self.niqe = load_judge(config.restore.niqe, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None]

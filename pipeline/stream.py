@@ -45,23 +45,29 @@ def graph(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Dataset:
 
 
 def actors(dataset: Dataset, stage: type[Stage], run: Run, device: str, size: PoolSize) -> Dataset:
-    """``stage`` on a pool of actors, unit by unit."""
+    """``stage`` on a pool of actors, unit by unit, or as many units at once as it works on."""
     constructor: dict[str, Any] = {
         "config": run.config.without_secrets(),
         "face_size": run.models.face_size,
         "device": device,
         "threads": size.threads,
     }
+    units = stage.units(run.config)
     return dataset.map_batches(
         stage,
         fn_constructor_kwargs=constructor,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=size.workers),
+        compute=ActorPoolStrategy(
+            size=size.workers,
+            max_concurrent_calls_per_actor=units,
+            enable_true_multi_threading=units > 1,
+            max_tasks_in_flight_per_actor=units + 1,  # one waits, so that no actor does
+        ),
         num_cpus=size.cpus,
         num_gpus=size.gpus,
         # A worker comes back however often it dies, but a unit is retried once only: the photo that kills its
-        # worker would do so for ever. What is lost waits for the next round.
+        # worker would do so for ever. What is lost, its unit and those in flight beside it, waits for the next round.
         max_restarts=-1,
         max_task_retries=1,
     )

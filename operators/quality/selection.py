@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from operators.dr2.sampler import start_step
+from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
+from operators.weights import resolve
+
+Pair = tuple[int, int]
+"""(N, tau): low-pass scale; step of a schedule respaced to 100."""
+
+REACH = 2.5
+"""Scores count as at most this many standard deviations from those the policy was fitted to: beyond, its parabolas
+would only be guessing."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +35,11 @@ class Chain:
     n: int
     omega: int
     taus: tuple[int, ...]
+
+    @classmethod
+    def to(cls, n: int, tau: int) -> Chain:
+        """The chain of one pair, started where the published code starts it."""
+        return cls(n, start_step(n, tau, 100), (tau,))
 
 
 @dataclass(frozen=True)
@@ -38,47 +60,99 @@ class Choice:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
-    """Takes the candidate that gains most in NIQE for what it loses in fidelity.
+    """Reads off a few single denoising steps how damaged a face is, and runs the chain that such damage needs.
 
-    With s(c) the NIQE of candidate c and f(c) its fidelity to the input:
+    A step at N = 1 takes the noise away that hides under its tau and leaves blur as it is. So the NIQE of the face as
+    it came, and of x0_hat(1, tau) for a few small tau, the probe, say how much of either there is:
 
-        choice = argmin J(c),   J(c) = s(c) + price * (1 - f(c))
+        s = (NIQE(y), NIQE(x0_hat(1, tau)) for tau in probe),    z = (s - centre) / scale, within +- REACH
 
-    Plain argmin of NIQE (price = 0) takes the most inventive candidate: beyond a point the score falls because the
-    prior's own texture replaces the person's. The price makes such a candidate pay for what it moved at the coarse
-    scales, where the person is and the degradation is not.
+        gain(N, tau) = w_0 + w_1 . z + w_2 . z^2,                choice = argmax gain
 
-    Chains run from gentle to strong, and only until one brings a candidate with J(c) <= enough. A face whose own
-    NIQE is at most `natural` is kept as it came, before any chain runs; so is a face that cannot be measured (flat,
-    saturated), in which a network would have to invent everything.
+    gain is what the result of (N, tau) was found to be better or worse than the mean of all pairs, in SSIM and PSNR
+    to undegraded faces (`operators.quality.selection_fit`): NIQE is the judge of how bad a face is, and not of which
+    candidate is best, because it falls again where a prior invents the most.
 
-    natural: NIQE that 95 % of undegraded faces stay below. price: NIQE units for all the fidelity. enough: an
-    objective no further chain is worth. jobs/fit_selection.py fits the three to a prior and a NIQE model; these
-    belong to the built-in ones. chains: in the order they are tried.
+    A face whose own NIQE is at most `natural` is kept as it came, before any step is taken; so is a face that cannot
+    be measured (flat, saturated), in which a network would have to invent everything. A candidate that cannot be
+    measured, or whose fidelity is below `faithful`, gives way to the next best of those there are.
+
+    Attributes:
+        natural: -inf where nothing is to be kept. faithful: as said. probe: steps.
+        pairs: what may be chosen, gentle to strong.
+        centre, scale: (1 + len(probe),) float64. weights: (len(pairs), 1 + 2 (1 + len(probe))) float64.
+        fingerprint: SHA-256 of the file it came from; "" for one made in memory.
     """
 
-    natural: float = 2.6
-    price: float = 40.0
-    enough: float = 3.25
-    chains: tuple[Chain, ...] = (
-        Chain(n=1, omega=16, taus=(1, 2, 4, 6, 8, 12, 16)),
-        Chain(n=4, omega=28, taus=(4, 8, 12, 16)),
-    )
+    natural: float
+    faithful: float
+    probe: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    fingerprint: str = ""
 
-    def objective(self, candidate: Candidate) -> float:
-        """J: lower is better; inf when the candidate cannot be measured."""
-        return candidate.niqe + self.price * (1.0 - candidate.fidelity)
+    def __post_init__(self) -> None:
+        scores = 1 + len(self.probe)
+        shapes = (self.centre.shape, self.scale.shape, self.weights.shape)
+        if not self.probe or shapes != ((scores,), (scores,), (len(self.pairs), 1 + 2 * scores)):
+            raise ValueError(f"not a policy: {len(self.pairs)} pairs, probe {self.probe}, arrays of shapes {shapes}")
+        steps = [*self.probe, *(tau for _, tau in self.pairs)]
+        if not self.pairs or min(steps) < 0 or max(steps) > 99 or min(n for n, _ in self.pairs) < 1:
+            raise ValueError(
+                f"a policy needs pairs (N, tau) of N >= 1 and steps 0 .. 99, got {self.pairs}, {self.probe}"
+            )
+        numbers = (self.centre, self.scale, self.weights, np.array(self.faithful))
+        if not all(np.isfinite(values).all() for values in numbers) or self.scale.min() <= 0 or isnan(self.natural):
+            raise ValueError("a policy needs finite numbers and a scale above 0")
+
+    @classmethod
+    def load(cls, source: str | Path = "builtin") -> Policy:
+        """Loads "builtin" or a file written by `dr2e fit-selection`. Raises WeightsError naming the file."""
+        path = resolve(str(source), "policy")
+        state, description = load_weights(path, kind="policy")
+        try:
+            return cls(
+                natural=float("-inf") if description["natural"] is None else float(description["natural"]),
+                faithful=float(description["faithful"]),
+                probe=tuple(int(tau) for tau in description["probe"]),
+                pairs=tuple((int(n), int(tau)) for n, tau in description["pairs"]),
+                centre=state["centre"].numpy(),
+                scale=state["scale"].numpy(),
+                weights=state["weights"].numpy(),
+                fingerprint=sha256_file(path),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise WeightsError(f"{path} is not a usable policy ({error}); fit it with 'dr2e fit-selection'") from error
+
+    def save(self, path: Path, description: Mapping[str, Any]) -> None:
+        """Writes the policy as safetensors in float64, with `description` (JSON values) in its header."""
+        state = {name: torch.from_numpy(getattr(self, name)) for name in ("centre", "scale", "weights")}
+        own = {name: getattr(self, name) for name in ("faithful", "probe", "pairs")}
+        natural = self.natural if isfinite(self.natural) else None  # JSON has no infinity
+        save_weights(path, state, {**description, **own, "natural": natural, "kind": "policy"})
+
+    def gains(self, niqe: float, candidates: Sequence[Candidate]) -> dict[Pair, float]:
+        """What each pair promises for a face of this NIQE whose probe is among `candidates`."""
+        found = {candidate.tau: candidate.niqe for candidate in candidates if candidate.n == 1}
+        scores = np.array([niqe, *(found.get(tau, float("inf")) for tau in self.probe)])
+        described = describe(scores, self.centre, self.scale)
+        return {pair: float(gain) for pair, gain in zip(self.pairs, self.weights @ described, strict=True)}
 
     def next_chain(self, niqe: float, candidates: Sequence[Candidate]) -> Chain | None:
         """The chain to run next for a face of this NIQE, given its candidates so far; None when enough is known."""
         if not isfinite(niqe) or niqe <= self.natural:
             return None
-        if any(self.objective(candidate) <= self.enough for candidate in candidates):
+        if not candidates:
+            return Chain(1, max(self.probe), self.probe)
+        if any(candidate.n != 1 or candidate.tau not in self.probe for candidate in candidates):
             return None
-        done = {candidate.n for candidate in candidates}
-        return next((chain for chain in self.chains if chain.n not in done), None)
+        gains = self.gains(niqe, candidates)
+        n, tau = max(self.pairs, key=gains.__getitem__)
+        return None if n == 1 and tau in self.probe else Chain.to(n, tau)
 
     def choose(self, niqe: float, candidates: Sequence[Candidate]) -> Choice:
         """The candidate to take for a face of this NIQE; none when there are none, or none that can be measured."""
@@ -86,5 +160,22 @@ class Policy:
         if not measured:
             natural = niqe <= self.natural
             return Choice(None, f"NIQE {niqe:.2f} is natural already" if natural else "NIQE cannot be measured")
-        chosen = min(measured, key=lambda candidate: (self.objective(candidate), candidate.n, candidate.tau))
+        gains = self.gains(niqe, candidates)
+
+        def promise(candidate: Candidate) -> tuple[bool, float, int, int, int]:
+            """Gain, and then how near the candidate is to a pair: a prior may not reach the tau that was asked for."""
+            near = [(gains[pair], -abs(pair[1] - candidate.tau)) for pair in self.pairs if pair[0] == candidate.n]
+            gain, nearness = max(near, key=lambda found: found[1], default=(float("-inf"), 0))
+            return candidate.fidelity >= self.faithful, gain, nearness, -candidate.n, -candidate.tau
+
+        chosen = max(measured, key=promise)
         return Choice(chosen, f"NIQE {niqe:.2f} to {chosen.niqe:.2f} at fidelity {chosen.fidelity:.3f}")
+
+
+def describe(
+    scores: NDArray[np.float64], centre: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(1, z, z^2) of scores: (..., K) float64 -> (..., 1 + 2 K). What cannot be measured says nothing: z = 0."""
+    z = np.where(np.isfinite(scores), (np.where(np.isfinite(scores), scores, 0.0) - centre) / scale, 0.0)
+    z = np.clip(z, -REACH, REACH)
+    return np.concatenate([np.ones((*z.shape[:-1], 1)), z, z**2], axis=-1)

@@ -8,7 +8,7 @@ from operators.training.weights import WeightsError
 
 
 def builtin(name: str) -> Path:
-    """Path of the built-in weights ``name`` ("prior", "enhancer", "detector", "niqe").
+    """Path of the built-in weights ``name`` ("prior", "enhancer", "detector", "niqe", "policy").
 
     Raises WeightsError when the installation lacks the file.
     """

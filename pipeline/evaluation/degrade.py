@@ -26,7 +26,7 @@ from pipeline.stages import Stage, limits, load_detector, surest, use_threads
 
 
 class Degrade(Stage):
-    """Find the face, cut the truth, and make one `Face` per setting of it, in the order of the settings."""
+    """Find the face, cut the truth, and make one `Face` of it per setting, in the order of `settings_of`."""
 
     name = "degrade"
 
@@ -34,7 +34,7 @@ class Degrade(Stage):
         use_threads(threads)
         evaluation = of_evaluation(config)
         self.face_size, self.size, self.seed = face_size, evaluation.evaluate.size, config.seed
-        self.settings = evaluation.chosen_settings
+        self.settings_of = evaluation.settings_of
         self.limits = limits(config)
         self.detector = load_detector(config.detect.detector, device)
 
@@ -66,7 +66,7 @@ class Degrade(Stage):
             return
         box = (*landmarks.min(axis=0).tolist(), *landmarks.max(axis=0).tolist())
         to_crop = resize_matrix(matrix, self.size, self.face_size)
-        for setting in self.settings:
+        for setting in self.settings_of(photo.key):
             image = degraded(truth, setting, seed=self.seed, key=photo.key, grey=photo.grey)
             crop = at_size(image, self.face_size)
             photo.faces.append(Face(box, 1.0, landmarks, matrix=to_crop, crop=crop))

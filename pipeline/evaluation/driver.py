@@ -16,6 +16,7 @@ import pyarrow as pa
 from operators.quality.metrics.names import Metric, measurable
 from operators.training.weights import sha256_file
 from pipeline.config import Config, ConfigError
+from pipeline.evaluation.choice.publish import measure_choice
 from pipeline.evaluation.faces import NO_TRUTH
 from pipeline.evaluation.measure import FACES, Measure, object_name, panel
 from pipeline.evaluation.results import PhotoResult, from_parquet
@@ -32,7 +33,8 @@ from pipeline.storage import Location
 from pipeline.units import Unit
 
 SETTINGS, TABLE, PAGE, SHEETS = "evaluation-settings.json", "table.json", "table.md", "sheets"
-_ROLES = ("prior", "enhancer", "niqe")
+CURVES = "curves.png"
+_ROLES = ("prior", "enhancer", "niqe", "policy")
 _READERS = 16  # requests in flight; object stores answer slowly but in parallel
 
 
@@ -79,8 +81,8 @@ def prepare(config: Config, evaluate: Evaluate) -> Prepared:
     found = {"sample": sample.fingerprint, "shown": sample.shown, "weights": _hashes(metrics, folder)}
     complete = EvaluationConfig.of(config, evaluate.model_copy(update=found))
     run = Run(complete, models)
-    if recorded := _recorded(run.output.location):
-        run.check(recorded)
+    if before := recorded(run.output.location):
+        run.check(before)
     stored = {entry.name for entry in run.output.location.entries(FACES)}
     pending = tuple(unit for unit in sample.units if object_name(unit.id) not in stored)
     return Prepared(run, complete, shards, sample, pending, tuple(metrics), tuple(absent))
@@ -97,7 +99,7 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     location, run = prepared.location, prepared.run
     location.probe()
     location.put_if_absent(SETTINGS, json.dumps(_record(prepared), indent=1).encode())
-    run.check(_recorded(location) or {})
+    run.check(recorded(location) or {})
     evaluate = prepared.config.evaluate
     if evaluate.weights:
         panel(prepared.config.restore.niqe, evaluate.folder)  # a broken file is told now and not by every worker
@@ -112,10 +114,15 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
 def publish(prepared: Prepared) -> Evaluation:
     """Make table and contact sheets of what is stored. Raises StorageError, and LedgerError for a broken object."""
     location, evaluate = prepared.location, prepared.config.evaluate
-    photos = _results(location, prepared.sample.units)
+    photos = results(location, [object_name(unit.id) for unit in prepared.sample.units])
     numbers = rows(photos, prepared.config.chosen_settings, prepared.metrics)
     page = markdown(numbers, photos, prepared.absent, size=evaluate.size, made_with=_made_with(prepared))
-    values = finite({**document(numbers, photos, prepared.absent), "evaluation": _recorded(location)})
+    values = {**document(numbers, photos, prepared.absent), "evaluation": recorded(location)}
+    if evaluate.grid is not None and (faces := [face for photo in photos for face in photo.faces]):
+        measured = measure_choice(prepared.config, prepared.run.models, prepared.metrics, faces)
+        page, values["choice"] = f"{measured.page}\n\n{page}", measured.document
+        location.put(CURVES, measured.curves)
+    values = finite(values)
     location.put(PAGE, page.encode())
     location.put(TABLE, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode())
     for setting, sheet in sheets(photos, prepared.config.chosen_settings, evaluate.shown):
@@ -124,9 +131,10 @@ def publish(prepared: Prepared) -> Evaluation:
     return Evaluation(page, values, tuple(numbers), unreadable)
 
 
-def _results(location: Location, units: Sequence[Unit]) -> list[PhotoResult]:
-    def read(unit: Unit) -> list[PhotoResult]:
-        name = object_name(unit.id)
+def results(location: Location, names: Sequence[str]) -> list[PhotoResult]:
+    """The photos of some stored units, by the names of their objects. Raises StorageError and LedgerError."""
+
+    def read(name: str) -> list[PhotoResult]:
         try:
             return from_parquet(location.read(name))
         except (pa.ArrowException, TypeError, KeyError) as error:
@@ -135,7 +143,7 @@ def _results(location: Location, units: Sequence[Unit]) -> list[PhotoResult]:
             ) from None
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return [photo for photos in pool.map(read, units) for photo in photos]
+        return [photo for photos in pool.map(read, names) for photo in photos]
 
 
 def _record(prepared: Prepared) -> dict[str, Any]:
@@ -154,17 +162,18 @@ def _made_with(prepared: Prepared) -> str:
     return f"Made with {', '.join(names)}; {choice}; seed {config.seed}; {keys}."
 
 
-def _recorded(location: Location) -> dict[str, Any] | None:
+def recorded(location: Location) -> dict[str, Any] | None:
+    """What the evaluation at `location` is, as it was recorded when it began; None where there is none."""
     data = location.read_or_none(SETTINGS)
     if data is None:
         return None
     try:
-        recorded = json.loads(data)
+        found = json.loads(data)
     except ValueError as error:
         raise LedgerError(f"{location.url}/{SETTINGS} is not JSON: {error}") from None
-    if not isinstance(recorded, dict):
+    if not isinstance(found, dict):
         raise LedgerError(f"{location.url}/{SETTINGS} does not describe an evaluation")
-    return recorded
+    return found
 
 
 def _hashes(metrics: Sequence[Metric], folder: Path | None) -> dict[str, str]:

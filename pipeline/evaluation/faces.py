@@ -12,7 +12,7 @@ from PIL import Image
 
 from operators.degrade.classical import draw
 from operators.images import to_grey
-from pipeline.evaluation.settings import Setting
+from pipeline.evaluation.settings import CLEAN, Setting
 from pipeline.records import Pixels
 
 MAX_ENLARGEMENT = 1.15
@@ -47,9 +47,11 @@ def labelled_landmarks(sidecars: Iterable[tuple[str, bytes]]) -> NDArray[np.floa
 def degraded(truth: Pixels, setting: Setting, *, seed: int, key: str, grey: bool) -> Pixels:
     """`truth` degraded by `setting` and enlarged to its size again, (S, S, 3) uint8.
 
-    Parameters and noise depend on (seed, key, setting) alone. grey: of a photo without colour nothing coloured
-    comes out.
+    Parameters and noise depend on (seed, key, setting) alone; CLEAN leaves the truth as it is. grey: of a photo
+    without colour nothing coloured comes out.
     """
+    if setting == CLEAN:
+        return truth
     digest = hashlib.sha256(f"{seed}\0{key}\0{setting.name}".encode()).digest()
     rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())
     image = draw(setting.severity, setting.r, rng, len(truth)).apply(truth, rng)

@@ -12,8 +12,10 @@ from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from pipeline.blocks import failed_block, to_block
+from pipeline.evaluation.choice.search import Search
 from pipeline.evaluation.degrade import Degrade
 from pipeline.evaluation.measure import Measure
+from pipeline.evaluation.settings import of_evaluation
 from pipeline.resources import Sizes
 from pipeline.run import Run
 from pipeline.sink import Outcome, outcomes
@@ -30,8 +32,11 @@ def evaluation(run: Run, units: Sequence[Unit], measure: Measure, sizes: Sizes) 
     source = ChosenUnits(units, run.input_options)
     photos = ray.data.read_datasource(source, override_num_blocks=len(source.shards), num_cpus=resources.read_cpus)
     degraded = actors(photos, Degrade, run, sizes.device, sizes.detect)
-    clean = actors(degraded, Restore, run, sizes.device, sizes.restore)
-    sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
+    if of_evaluation(run.config).evaluate.grid is not None:
+        sharp = actors(degraded, Search, run, sizes.device, sizes.restore)
+    else:
+        clean = actors(degraded, Restore, run, sizes.device, sizes.restore)
+        sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
     stored = sharp.map_batches(measure, batch_size=None, batch_format="pyarrow", num_cpus=resources.commit_cpus)
     for block in stored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from outcomes(block)

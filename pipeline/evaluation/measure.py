@@ -14,10 +14,12 @@ from PIL import Image
 
 from operators.detect.align import align
 from operators.images import decode
+from operators.quality.judge import PYIQA
 from operators.quality.metrics.panel import Panel
 from operators.quality.niqe import Niqe
 from operators.training.weights import WeightsError
 from pipeline.blocks import failure_of, from_block, unit_of
+from pipeline.evaluation.choice.cells import Cell
 from pipeline.evaluation.faces import at_size, degraded
 from pipeline.evaluation.results import METHODS, FaceResult, PhotoResult, Version, to_parquet, values
 from pipeline.evaluation.sample import photo_name
@@ -85,7 +87,7 @@ class Measure:
         features = metrics.features([truth])
         is_shown = photo_name(photo.shard, photo.key) in evaluate.shown
         faces = []
-        for setting, face in zip(self.config.chosen_settings, photo.faces, strict=True):
+        for setting, face in zip(self.config.settings_of(photo.key), photo.faces, strict=True):
             came = degraded(truth, setting, seed=self.config.seed, key=photo.key, grey=photo.grey)
             images = versions(face, came)
             faces.append(
@@ -97,7 +99,9 @@ class Measure:
                     tau=face.tau,
                     evaluations=face.evaluations,
                     versions=compare(metrics, images, truth),
+                    niqe_in=face.niqe_in,
                     strip=strip([*images, truth]) if is_shown else None,
+                    grid=() if evaluate.grid is None else tuple(Cell(**cell) for cell in face.candidates),
                 )
             )
         photo.spend("measure", time.perf_counter() - started)
@@ -134,5 +138,5 @@ def strip(images: list[Pixels]) -> bytes:
 
 @lru_cache(maxsize=1)
 def panel(niqe: str, folder: str | None) -> Panel:
-    """The metrics, loaded once per process."""
-    return Panel(Niqe.load(niqe), None if folder is None else Path(folder))
+    """The metrics, loaded once per process. niqe: the run's judge; where that is another metric, the built-in NIQE."""
+    return Panel(Niqe.load("builtin" if niqe.startswith(PYIQA) else niqe), None if folder is None else Path(folder))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.evaluation.choice.cells import CELL, Cell
 from pipeline.ledger import finite
 
 METHODS = ("input", "dr2", "dr2+enhancer")
@@ -32,9 +33,10 @@ class Version:
 
 @dataclass(frozen=True)
 class FaceResult:
-    """One face at one setting. status, reason, n, tau, evaluations: as in `records.Face`.
+    """One face at one setting. status, reason, n, tau, evaluations, niqe_in: as in `records.Face`.
 
     strip: JPEG of all versions and the truth side by side, for contact sheets; None for most faces.
+    grid: every candidate, where a grid is measured.
     """
 
     setting: str
@@ -44,7 +46,9 @@ class FaceResult:
     tau: int | None
     evaluations: int
     versions: tuple[Version, ...]
+    niqe_in: float | None = None
     strip: bytes | None = None
+    grid: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ _FACE = pa.struct(
         ("tau", pa.int32()),
         ("evaluations", pa.int32()),
         ("versions", pa.list_(_VERSION)),
+        ("niqe_in", pa.float64()),
         ("strip", pa.large_binary()),
+        ("grid", pa.list_(CELL)),
     ]
 )
 SCHEMA = pa.schema(
@@ -111,8 +117,12 @@ def values(measured: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _photo(row: Mapping[str, Any]) -> PhotoResult:
-    faces = tuple(FaceResult(**face | {"versions": tuple(map(_version, face["versions"]))}) for face in row["faces"])
-    return PhotoResult(**dict(row) | {"truth": _features(row["truth"]), "faces": faces})
+    return PhotoResult(**dict(row) | {"truth": _features(row["truth"]), "faces": tuple(map(_face, row["faces"]))})
+
+
+def _face(row: Mapping[str, Any]) -> FaceResult:
+    versions = tuple(map(_version, row["versions"]))
+    return FaceResult(**dict(row) | {"versions": versions, "grid": tuple(Cell(**cell) for cell in row["grid"])})
 
 
 def _version(row: Mapping[str, Any]) -> Version:

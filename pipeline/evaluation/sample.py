@@ -14,7 +14,8 @@ from pipeline.storage import StorageOptions, local_copy
 from pipeline.units import Unit, cut
 
 SHOWN = 16
-"""Photos that the contact sheets may show: twice their rows, because some photos turn out to be unusable."""
+"""Photos that the contact sheets may show: twice their rows, because some photos turn out to be unusable. Where every
+photo has one setting, they are spread over the sheets."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,22 +27,25 @@ class Setting:
         return f"{self.severity}-{self.r}"
 
 
+CLEAN = Setting("clean", 1)
+"""No degradation at all: what a mixed collection holds beside SETTINGS."""
+
 SETTINGS = tuple(Setting(severity, r) for severity in SEVERITIES for r in DOWNSAMPLING)
 """The paper's nine, in the order of its Table 1."""
 
 
-def settings_named(text: str | None) -> tuple[Setting, ...]:
-    """Those named in `text`, such as "severe-16,mild-4", in the order of SETTINGS; all without a text.
+def settings_named(text: str | None, known: Sequence[Setting] = SETTINGS) -> tuple[Setting, ...]:
+    """Those of `known` named in `text`, such as "severe-16,mild-4", in their order; all without a text.
 
     Raises ConfigError for a name that is none.
     """
     if text is None:
-        return SETTINGS
+        return tuple(known)
     wanted = {name.strip() for name in text.split(",")}
-    if unknown := wanted - {setting.name for setting in SETTINGS}:
-        names = ", ".join(setting.name for setting in SETTINGS)
+    if unknown := wanted - {setting.name for setting in known}:
+        names = ", ".join(setting.name for setting in known)
         raise ConfigError(f"--settings: {', '.join(sorted(unknown))} is none of {names}")
-    return tuple(setting for setting in SETTINGS if setting.name in wanted)
+    return tuple(setting for setting in known if setting.name in wanted)
 
 
 class Evaluate(Section):
@@ -48,6 +53,10 @@ class Evaluate(Section):
 
     size: int = Field(default=256, ge=MIN_SIDE, le=1024, description="side of the truth and of all measuring, pixels")
     settings: tuple[str, ...] = Field(default=tuple(setting.name for setting in SETTINGS), min_length=1)
+    grid: int | None = Field(
+        default=None, ge=10, le=400, multiple_of=10,
+        description="one setting per photo, and every N with every tau of a grid this fine, timesteps of 1000",
+    )  # fmt: skip
     held_out: bool = Field(default=False, description="only the keys that training leaves out")
     faces: PositiveInt | None = Field(default=None, description="photos at most, the first by the hash of their key")
     sample: str = Field(default="", description="fingerprint of the photos that were chosen; found, not configured")
@@ -75,7 +84,16 @@ class EvaluationConfig(Config):
 
     @property
     def chosen_settings(self) -> tuple[Setting, ...]:
-        return tuple(setting for setting in SETTINGS if setting.name in self.evaluate.settings)
+        return tuple(setting for setting in (CLEAN, *SETTINGS) if setting.name in self.evaluate.settings)
+
+    def settings_of(self, key: str) -> tuple[Setting, ...]:
+        """What the face of the photo with this key is degraded by: every setting, or with a grid one, drawn by seed
+        and key: a collection of mixed damage, as archives are."""
+        settings = self.chosen_settings
+        if self.evaluate.grid is None:
+            return settings
+        drawn = hashlib.sha256(f"{self.seed}\0{key}\0setting".encode()).digest()
+        return (settings[int.from_bytes(drawn[:8], "big") % len(settings)],)
 
 
 def evaluate_section(**values: Any) -> Evaluate:

@@ -28,9 +28,10 @@ def sheets(
     """
     allowed = set(shown)
     chosen = [p for p in photos if p.status == "measured" and photo_name(p.shard, p.key) in allowed]
-    chosen = sorted(chosen, key=lambda photo: (rank(photo.key), photo.shard))[:ROWS]
-    for place, setting in enumerate(settings):
-        rows = [(photo.key, face) for photo in chosen if (face := photo.faces[place]).strip is not None]
+    chosen = sorted(chosen, key=lambda photo: (rank(photo.key), photo.shard))
+    for setting in settings:
+        faces = [(photo.key, face) for photo in chosen for face in photo.faces if face.setting == setting.name]
+        rows = [(key, face) for key, face in faces if face.strip is not None][:ROWS]
         if rows:
             yield setting, _sheet(setting, rows)
 

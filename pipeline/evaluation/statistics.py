@@ -60,7 +60,9 @@ class Row:
 def rows(photos: Iterable[PhotoResult], settings: Sequence[Setting], metrics: Sequence[Metric]) -> list[Row]:
     """The table's numbers. They depend on the results alone: photos are put in order first."""
     measured = sorted((p for p in photos if p.status == "measured"), key=lambda photo: (photo.shard, photo.key))
-    return [_row(measured, place, setting, metrics) for place, setting in enumerate(settings)] if measured else []
+    found = ((setting, [(p, face) for p in measured for face in p.faces if face.setting == setting.name])
+             for setting in settings)  # fmt: skip
+    return [_row(setting, faces, metrics) for setting, faces in found if faces]
 
 
 def mean(values: Iterable[float | None]) -> Mean:
@@ -76,8 +78,8 @@ def mean(values: Iterable[float | None]) -> Mean:
     return Mean(float(numbers.mean()), float(t.ppf((1 + CONFIDENCE) / 2, len(numbers) - 1) * spread), len(numbers))
 
 
-def _row(photos: Sequence[PhotoResult], place: int, setting: Setting, metrics: Sequence[Metric]) -> Row:
-    faces = [photo.faces[place] for photo in photos]
+def _row(setting: Setting, found: Sequence[tuple[PhotoResult, FaceResult]], metrics: Sequence[Metric]) -> Row:
+    photos, faces = [photo for photo, _ in found], [face for _, face in found]
     chosen = Counter(f"N {face.n}, tau {face.tau}" for face in faces if face.status != "kept")
     return Row(
         setting=setting,

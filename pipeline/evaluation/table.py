@@ -56,13 +56,13 @@ def document(rows: Sequence[Row], photos: Sequence[PhotoResult], absent: Sequenc
 def _means(rows: Sequence[Row]) -> str:
     metrics = [comparison.metric for comparison in rows[0].comparisons]
     head = ["severity", "r", "faces", "kept", "evaluations", *(f"{metric.label} {metric.arrow}" for metric in metrics)]
-    return _grid(head, [[*_facts(row), *map(_cell, row.comparisons)] for row in rows])
+    return table(head, [[*_facts(row), *map(_cell, row.comparisons)] for row in rows])
 
 
 def _gains(rows: Sequence[Row]) -> str:
     metrics = [comparison.metric for comparison in rows[0].comparisons]
     head = ["severity", "r", *(f"{metric.label} {metric.arrow}" for metric in metrics)]
-    return _grid(head, [[row.setting.severity, str(row.setting.r), *map(_gain, row.comparisons)] for row in rows])
+    return table(head, [[row.setting.severity, str(row.setting.r), *map(_gain, row.comparisons)] for row in rows])
 
 
 def _facts(row: Row) -> list[str]:
@@ -123,6 +123,7 @@ def _plain_comparison(comparison: Comparison) -> dict[str, Any]:
     return {**methods, "difference": asdict(comparison.difference)}
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,19 @@ from jobs.demonstration.photographs import eileen_collins, grace_hopper
 from jobs.evaluate import UNIT, EvaluationSummary, command, of_short_units
 from operators.images import encode_png
 from operators.quality.metrics.names import METRICS
+from operators.quality.selection_fit import PAIRS, PROBE
 from pipeline.blocks import to_block
 from pipeline.config import ConfigError, load
 from pipeline.evaluation import rounds
+from pipeline.evaluation.choice.rules import BY_HAND
+from pipeline.evaluation.choice.search import Search
 from pipeline.evaluation.degrade import Degrade
+from pipeline.evaluation.driver import results
 from pipeline.evaluation.measure import Measure
-from pipeline.evaluation.results import METHODS
+from pipeline.evaluation.results import METHODS, FaceResult
 from pipeline.run import Run, RunMismatch
 from pipeline.stages import Enhance, Restore
+from pipeline.storage import Location
 from pipeline.tar import write_shard
 from pipeline.units import Unit, read_unit
 
@@ -59,7 +64,8 @@ def sharp_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_here(run: Run, units: Sequence[Unit], measure: Measure, *_: object) -> None:
     """What `rounds.run_rounds` does, without Ray."""
     arguments = {"config": run.config, "face_size": run.models.face_size, "device": "cpu", "threads": 1}
-    stages = [stage(**arguments) for stage in (Degrade, Restore, Enhance)]
+    searches = run.config.evaluate.grid is not None
+    stages = [stage(**arguments) for stage in ([Degrade, Search] if searches else [Degrade, Restore, Enhance])]
     for unit in units:
         block = to_block(unit.id, read_unit(Path(unit.shard.url), unit))
         for stage in stages:
@@ -156,6 +162,86 @@ def test_units_are_short_unless_the_configuration_has_its_own():
     base = {"input": "in", "output": "out"}
     assert of_short_units(load(None, [], base)).unit.max_samples == UNIT
     assert of_short_units(load(None, ["unit.max_samples=99"], base)).unit.max_samples == 99
+
+
+@pytest.fixture(scope="session")
+def given(sharp_faces: Path) -> Callable[..., dict[str, object]]:
+    """Arguments of an evaluation of the choice: a grid of three taus, strides so long that a chain has two steps."""
+
+    def build(output: Path) -> dict[str, object]:
+        config = load(
+            None,
+            ["unit.max_samples=2", "restore.n=4", "restore.tau=160", "restore.stride=500"],
+            {"input": str(sharp_faces), "output": str(output)},
+        )
+        return {"config": config, "settings": SETTINGS, "grid": 200, "progress": io.StringIO()}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def compared(given: Callable[..., dict[str, object]], tmp_path_factory: pytest.TempPathFactory) -> EvaluationSummary:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "run_rounds", run_here)
+        return evaluate(**given(tmp_path_factory.mktemp("compared") / "out"))
+
+
+def faces_of(summary: EvaluationSummary) -> list[FaceResult]:
+    location = Location(summary.output)
+    photos = results(location, [entry.name for entry in location.entries("faces")])
+    return [face for photo in photos for face in photo.faces]
+
+
+def test_a_measured_choice_has_one_setting_per_photo_and_the_whole_grid(compared: EvaluationSummary):
+    faces = faces_of(compared)
+    assert len(faces) == 2 and {face.setting for face in faces} <= {"severe-16", "mild-4"}
+    grid = {(n, tau) for n in (1, 2, 4, 8, 16) for tau in (0, 200, 400)}
+    fitted_to = {(n, 10 * tau) for n, tau in (*PAIRS, *((1, tau) for tau in PROBE))}
+    for face in faces:
+        assert [cell.pair for cell in face.grid] == sorted({*grid, *fitted_to, *BY_HAND.values()})
+
+
+def test_the_grid_holds_what_a_run_would_give(compared: EvaluationSummary):
+    for face in faces_of(compared):
+        (cell,) = [cell for cell in face.grid if cell.pair == (face.n, face.tau) == (4, 160)]
+        _, dr2, enhanced = face.versions
+        for found, version in ((cell.dr2, dr2), (cell.enhanced, enhanced)):
+            assert dict(found) == pytest.approx({name: version.values[name] for name in found}, rel=1e-12)
+
+
+def test_the_page_of_a_measured_choice_compares_rules(compared: EvaluationSummary):
+    assert compared.markdown.startswith("# The choice of (N, tau)")
+    lines = compared.document["choice"]["enhanced"]["lines"]
+    rules = {"as it came", "automatic", "lowest NIQE", "by hand", "best fixed pair", "oracle"}
+    assert {line["rule"] for line in lines} == rules
+    (automatic,) = [x for x in lines if (x["split"], x["rule"]) == ("all degraded", "automatic")]
+    (oracle,) = [x for x in lines if (x["split"], x["rule"]) == ("all degraded", "oracle")]
+    assert oracle["means"]["ssim"]["mean"] >= automatic["means"]["ssim"]["mean"]
+    assert (automatic["evaluations"], oracle["evaluations"]) == (2, 15)
+    with Image.open(Path(compared.output) / "curves.png") as picture:
+        assert picture.size[0] > 1000
+
+
+def test_select_alone_compares_and_with_a_value_selects(compared: EvaluationSummary, sharp_faces: Path):
+    options = ["--input", str(sharp_faces), "--output", compared.output, "--settings", SETTINGS]
+    options += ["--n=4", "--tau=160", "--set=unit.max_samples=2", "--set=restore.stride=500"]
+    alone = CliRunner().invoke(command, [*options, "--grid-step=200", "--select"], catch_exceptions=False)
+    assert alone.exit_code == 3 and "nothing was left to do" in alone.output, alone.output
+    with pytest.raises(RunMismatch, match=r"evaluate\.grid was 200, is null"):
+        CliRunner().invoke(command, [*options, "--select", "fixed"], catch_exceptions=False)
+    for wrong in (["--grid-step=200", "--select=fixed"], ["--grid-step=25", "--select"], ["--grid-step=5", "--select"]):
+        refused = CliRunner().invoke(command, [*options, *wrong])
+        assert refused.exit_code == 2 and "--grid-step" in refused.output
+
+
+@pytest.mark.timeout(900)
+def test_a_measured_choice_is_the_same_on_ray(
+    given: Callable[..., dict[str, object]], compared: EvaluationSummary, tmp_path: Path, cluster: str
+):
+    there = evaluate(**given(tmp_path / "out"))
+    for ours, theirs in zip(faces_of(there), faces_of(compared), strict=True):
+        assert [cell.pair for cell in ours.grid] == [cell.pair for cell in theirs.grid]
+        assert [cell.dr2["ssim"] for cell in ours.grid] == pytest.approx([c.dr2["ssim"] for c in theirs.grid], rel=1e-2)
 
 
 @pytest.mark.timeout(900)

@@ -1,54 +1,118 @@
+"""`dr2e fit-selection`: from the stored grids of an evaluation to a policy file, on training keys alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from jobs.fit_selection import GENERATIVE, Quality, Trial, argmin_niqe, fit, follow, oracle, table
+from jobs.fit_selection import command, description, stored
 from operators.quality.selection import Candidate, Policy
+from operators.quality.selection_fit import PAIRS, PROBE
+from operators.training.split import held_out
+from pipeline.evaluation.choice.cells import Cell
+from pipeline.evaluation.choice.examples import DECIBEL, examples, of_cell, quality
+from pipeline.evaluation.results import METHODS, FaceResult, PhotoResult, Version, to_parquet
+from pipeline.ledger import LedgerError
+from pipeline.storage import Location
 
-COSTS = {1: 10, 4: 20, 8: 30}
-
-
-def cost(chain: object) -> int:
-    return COSTS[chain.n]  # type: ignore[attr-defined]
-
-
-def trial(level: str, niqe: float) -> Trial:
-    """A face whose NIQE falls with N and tau while its likeness falls too: the lowest NIQE is the worst choice."""
-    candidates = {}
-    for chain in (*Policy().chains, GENERATIVE):
-        pairs = []
-        for tau in chain.taus:
-            lost = chain.n / 20 + tau / 100
-            found = Candidate(chain.n, tau, niqe=6 - 4 * lost, fidelity=1 - lost)
-            pairs.append((found, Quality(psnr=30 - 10 * lost, ssim=0.9 - lost / 2)))
-        candidates[chain] = pairs
-    return Trial(level, niqe, Quality(25.0, 0.7), candidates)
+FACES = 60
+MADE = {
+    "config": {"restore": {"stride": 40}},
+    "models": {role: {"name": f"my {role}", "sha256": role * 8} for role in ("prior", "niqe", "enhancer")},
+}
 
 
-TRIALS = [trial("clean", 2.0), trial("clean", 2.4), trial("mild 4", 5.0), trial("severe 8", 7.0)]
+def photo(key: str, severity: float, pairs: tuple[tuple[int, int], ...] = PAIRS) -> PhotoResult:
+    """A face of known severity, 0 to 1: the more severe, the later among PAIRS is its best; the least are clean."""
+    best = severity * (len(PAIRS) - 1)
+
+    def values(pair: tuple[int, int]) -> dict[str, float]:
+        place = PAIRS.index(pair) if pair in PAIRS else 0
+        return {"psnr": 25.0, "ssim": 0.8 - 0.01 * abs(place - best)}
+
+    probe = [(1, tau) for tau in PROBE if (1, tau) not in pairs] if pairs else []
+    grid = tuple(
+        Cell(n, tau * 10, 3 + 3 * severity if n == 1 else 4.0, 0.95, values((n, tau)), values((n, tau)))
+        for n, tau in (*probe, *pairs)
+    )
+    clean = severity < 0.15
+    untouched = {"psnr": 80.0, "ssim": 1.0} if clean else {"psnr": 20.0, "ssim": 0.5}
+    versions = tuple(Version(method, untouched) for method in METHODS)
+    setting = "clean-1" if clean else "severe-8"
+    face = FaceResult(setting, "restored", "", 4, 40, 9, versions, niqe_in=3 + 3 * severity, grid=grid)
+    return PhotoResult("shard", key, "measured", faces=(face,))
 
 
-def test_following_the_policy_counts_only_the_chains_it_asked_for() -> None:
-    gentle, strong = Policy().chains
-    satisfied = follow(Policy(natural=1.0, price=0.0, enough=5.5), trial("mild 4", 6.0), cost)
-    assert satisfied.evaluations == cost(gentle)
-    unsatisfied = follow(Policy(natural=1.0, enough=1.0), trial("mild 4", 6.0), cost)
-    assert unsatisfied.evaluations == cost(gentle) + cost(strong)
-    kept = follow(Policy(natural=6.5), trial("mild 4", 6.0), cost)
-    assert (kept.kept, kept.evaluations, kept.quality) == (True, 0, Quality(25.0, 0.7))
+def write(folder: Path, photos: list[PhotoResult]) -> str:
+    (folder / "faces").mkdir(parents=True)
+    (folder / "evaluation-settings.json").write_text(json.dumps(MADE))
+    for number, start in enumerate(range(0, len(photos), 8)):
+        (folder / "faces" / f"u{number}.parquet").write_bytes(to_parquet(photos[start : start + 8]))
+    return str(folder)
 
 
-def test_fit_keeps_clean_faces_and_takes_the_price_that_keeps_the_likeness() -> None:
-    fitted = fit(TRIALS, cost)
-    assert fitted.natural == pytest.approx(2.38)
-    eager = follow(Policy(natural=fitted.natural, price=0.0, enough=0.0), TRIALS[2], cost)
-    assert follow(fitted, TRIALS[2], cost).quality.ssim > eager.quality.ssim
+@pytest.fixture
+def evaluation(tmp_path: Path) -> str:
+    photos = [photo(f"k{i}", i / FACES) for i in range(FACES)]
+    photos.append(PhotoResult("shard", "broken", "left_out", "image.unreadable", "no picture"))
+    return write(tmp_path / "grids", photos)
 
 
-def test_baselines_span_the_candidates() -> None:
-    assert argmin_niqe(TRIALS[2]).ssim < oracle(TRIALS[2]).ssim
+def test_the_command_writes_a_policy_that_a_run_loads(evaluation: str, tmp_path: Path) -> None:
+    out, card = tmp_path / "policy.safetensors", tmp_path / "policy.md"
+    result = CliRunner().invoke(command, [evaluation, "--out", str(out), "--card", str(card)], catch_exceptions=False)
+    assert result.exit_code == 0
+    policy = Policy.load(out)
+    assert 3.4 < policy.natural < 3.6
+
+    def chosen(niqe: float) -> int:
+        gains = policy.gains(niqe, [Candidate(1, tau, niqe, 1.0) for tau in PROBE])
+        return PAIRS.index(max(gains, key=gains.__getitem__))
+
+    assert chosen(3.8) < len(PAIRS) / 2 < chosen(5.6)
+    assert card.read_text() == result.output
+    assert "prior my prior priorpri" in result.output and "| the policy, cross-validated |" in result.output
 
 
-def test_table_has_every_level_and_rule() -> None:
-    lines = table(TRIALS, Policy(), cost).splitlines()
-    assert len(lines) == 2 + 5 * 4
-    assert lines[5].startswith("| clean | policy |") and lines[5].endswith("| 100% |")
-    assert "| 0 |" in lines[5]
+def test_held_out_faces_take_no_part(tmp_path: Path) -> None:
+    keys = [f"k{i}" for i in range(FACES)]
+    kept_back = [key for key in keys if held_out(key)]
+    assert kept_back
+    runs = []
+    for name, flip in (("a", False), ("b", True)):
+        photos = [photo(key, (1 - i / FACES) if flip and held_out(key) else i / FACES) for i, key in enumerate(keys)]
+        out = tmp_path / f"{name}.safetensors"
+        CliRunner().invoke(command, [write(tmp_path / name, photos), "--out", str(out)], catch_exceptions=False)
+        runs.append(Policy.load(out))
+    assert np.array_equal(runs[0].weights, runs[1].weights)
+
+
+def test_an_evaluation_that_cannot_be_fitted_to_is_refused_with_the_reason(tmp_path: Path) -> None:
+    def refused(photos: list[PhotoResult]) -> str:
+        with pytest.raises(LedgerError) as caught:
+            examples(photos, "here")
+        return str(caught.value)
+
+    assert refused([photo("k1", 0.5, ((1, 2), (4, 20)))]).startswith("here lacks the pairs (1, 10), (2, 0)")
+    assert "no grid of (N, tau); make one with 'dr2e evaluate --select'" in refused([photo("k1", 0.5, ())])
+    assert "no face of a training key" in refused([])
+    with pytest.raises(LedgerError, match="holds no evaluation"):
+        stored(Location(str(tmp_path / "nowhere")))
+    with pytest.raises(LedgerError, match="is damaged"):
+        description({"models": {}}, 3, "here")
+
+
+def test_one_face_is_too_few(tmp_path: Path) -> None:
+    url = write(tmp_path / "one", [photo("k1", 0.5)])
+    with pytest.raises(LedgerError, match="at least two groups"):
+        CliRunner().invoke(command, [url, "--out", str(tmp_path / "p")], catch_exceptions=False)
+
+
+def test_the_enhanced_face_counts_twice_and_structure_most() -> None:
+    assert quality({"psnr": 30.0, "ssim": 0.7}) == pytest.approx(0.7 + 30 * DECIBEL)
+    cell = Cell(4, 40, 3.0, 0.9, {"psnr": 20.0, "ssim": 0.4}, {"psnr": 20.0, "ssim": 0.7})
+    assert of_cell(cell) == pytest.approx(0.6 + 20 * DECIBEL)

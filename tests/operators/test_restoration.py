@@ -9,7 +9,7 @@ from scipy import ndimage
 from operators.dr2.prior import Prior, PriorSpec
 from operators.dr2.schedule import Schedule
 from operators.quality.niqe import Niqe
-from operators.quality.selection import Chain, Policy
+from operators.quality.selection import Pair, Policy
 from operators.restoration import DegradationRemover, Fixed
 
 SIZE = 64
@@ -48,7 +48,16 @@ def faces(count: int) -> list[np.ndarray]:
 
 IDENTITIES = [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
 
-SHORT = Policy(chains=(Chain(2, 4, (1, 3)), Chain(4, 6, (2, 5))), natural=0.0, enough=0.0)
+
+def policy(*pairs: Pair, probe: tuple[int, ...] = (1, 3), natural: float = 0.0) -> Policy:
+    """Wants the first of `pairs`, whatever the face."""
+    scores = 1 + len(probe)
+    weights = np.zeros((len(pairs), 1 + 2 * scores))
+    weights[0, 0] = 1.0
+    return Policy(natural, -1.0, probe, pairs, np.zeros(scores), np.ones(scores), weights)
+
+
+SHORT = policy((4, 5), (1, 3))
 
 
 def remover(
@@ -70,8 +79,8 @@ def test_automatic_choice_is_one_of_the_candidates_and_says_what_it_cost(prior: 
         assert removal.status == "restored" and removal.reason
         assert (removal.n, removal.tau, removal.niqe_out) in [(c["n"], c["tau"], c["niqe"]) for c in removal.candidates]
         assert {c["tau"] % 10 for c in removal.candidates} == {0}
-        chains = {c["n"] for c in removal.candidates}
-        assert removal.evaluations == sum({2: 4, 4: 5}[n] for n in chains)
+        assert [(c["n"], c["tau"]) for c in removal.candidates] == [(1, 10), (1, 30), (4, 50)]
+        assert (removal.n, removal.tau, removal.evaluations) == (4, 50, 2 + 21)
         json.dumps(removal.candidates, allow_nan=False)
 
 
@@ -87,8 +96,8 @@ def test_batch_size_and_order_do_not_matter(prior: Prior, niqe: Niqe, select: Po
 
 
 def test_without_a_low_pass_every_tau_costs_one_evaluation(prior: Prior, niqe: Niqe) -> None:
-    policy = Policy(chains=(Chain(1, 30, (2, 9, 30)),), natural=0.0, enough=0.0)
-    (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
+    light = policy((1, 9), probe=(2, 9, 30))
+    (removal,) = remover(prior, niqe, light).remove(faces(1), IDENTITIES[:1])
     assert removal.evaluations == len(removal.candidates) == 3
     chosen_alone = Fixed(n=removal.n or 0, tau=removal.tau or 0)
     (alone,) = remover(prior, niqe, chosen_alone).remove(faces(1), IDENTITIES[:1])
@@ -107,7 +116,7 @@ def test_two_runs_are_identical_and_the_seed_matters(prior: Prior, niqe: Niqe) -
 def test_a_good_face_comes_back_untouched_and_unpaid(prior: Prior, niqe: Niqe) -> None:
     crops = faces(2)
     crops.append(np.full((SIZE, SIZE, 3), 90, np.uint8))
-    content = remover(prior, niqe, Policy(natural=1000.0)).remove(crops, IDENTITIES[:3])
+    content = remover(prior, niqe, policy((1, 3), natural=1000.0)).remove(crops, IDENTITIES[:3])
     for crop, removal in zip(crops, content, strict=True):
         assert (removal.status, removal.n, removal.tau, removal.evaluations) == ("kept", None, None, 0)
         assert np.array_equal(removal.image, crop)
@@ -119,9 +128,10 @@ def test_no_faces_give_no_removals(prior: Prior, niqe: Niqe) -> None:
 
 
 def test_chains_stay_below_what_the_prior_was_trained_at(prior: Prior, niqe: Niqe) -> None:
-    policy = Policy(chains=(Chain(4, 60, (35, 50)),), natural=0.0, enough=0.0)
-    (removal,) = remover(prior, niqe, policy).remove(faces(1), IDENTITIES[:1])
-    assert (removal.tau, removal.evaluations) == (350, 39 - 35 + 1)
+    (removal,) = remover(prior, niqe, policy((4, 35), (1, 3))).remove(faces(1), IDENTITIES[:1])
+    assert (removal.tau, removal.evaluations) == (350, 2 + 39 - 35 + 1)
+    (removal,) = remover(prior, niqe, policy((4, 50), (1, 3))).remove(faces(1), IDENTITIES[:1])
+    assert (removal.n, removal.tau, removal.evaluations) == (4, 390, 2 + 1)
     with pytest.raises(ValueError, match="use at most 390"):
         remover(prior, niqe, Fixed(n=4, tau=500))
 
@@ -130,6 +140,6 @@ def test_a_stride_costs_less_and_finds_the_same_taus(prior: Prior, niqe: Niqe) -
     (every,) = remover(prior, niqe, SHORT).remove(faces(1), IDENTITIES[:1])
     (some,) = remover(prior, niqe, SHORT, stride=20).remove(faces(1), IDENTITIES[:1])
     assert [(c["n"], c["tau"]) for c in some.candidates] == [(c["n"], c["tau"]) for c in every.candidates]
-    assert (every.evaluations, some.evaluations) == (4 + 5, 3 + 4)
+    assert (every.evaluations, some.evaluations) == (2 + 21, 2 + 11)
     with pytest.raises(ValueError, match="multiple of 10"):
         remover(prior, niqe, SHORT, stride=15)

@@ -153,7 +153,7 @@ def photo_result(key: str, psnr: tuple[float, float, float], niqe: float | None 
     found = tuple(Version(method, {"psnr": value, "niqe": niqe}) for method, value in zip(METHODS, psnr, strict=True))
     strip = io.BytesIO()
     Image.new("RGB", (4 * 32, 32), (200, 100, 50)).save(strip, format="JPEG")
-    face = FaceResult("severe-16", status, "why", 4, 280, 20, found, strip.getvalue())
+    face = FaceResult("severe-16", status, "why", 4, 280, 20, found, strip=strip.getvalue())
     return PhotoResult("s.tar", key, "measured", faces=(face,), seconds={"restore": 1.5})
 
 

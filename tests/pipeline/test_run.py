@@ -16,7 +16,9 @@ def models(prior: str = "p" * 64, source: str = "builtin") -> Models:
     def model(sha256: str, source: str = "builtin") -> Model:
         return Model(source, "m", "Apache-2.0", sha256)
 
-    return Models(model("d" * 64), model(prior, source), model("n" * 64), model("e" * 64), face_size=128)
+    return Models(
+        model("d" * 64), model(prior, source), model("n" * 64), model("c" * 64), model("e" * 64), face_size=128
+    )
 
 
 def run(**settings: object) -> Run:
@@ -41,6 +43,7 @@ def test_a_run_continues_itself_also_wider_and_with_its_models_elsewhere():
     run(restore={"prior": "/elsewhere/prior.safetensors"}, models=models(source="/elsewhere/prior.safetensors")).check(
         record
     )
+    run(restore={"policy": "/elsewhere/policy.safetensors"}).check(record)
 
 
 @pytest.mark.parametrize(

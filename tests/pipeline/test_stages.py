@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from operators.detect.contract import Detection
 from pipeline.blocks import failed_block, failure_of, from_block, to_block
+from pipeline.config import build
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, finite, one_line, resized, surest
+from pipeline.stages import Enhance, Restore, Stage, finite, one_line, resized, surest
 
 
 class Halving(Stage):
@@ -68,6 +71,36 @@ def test_time_is_shared_by_the_number_of_faces():
     photos[1].faces = [Face((0.0, 0.0, 1.0, 1.0), 1.0, np.zeros((5, 2), np.float32))] * 3
     after = from_block(Halving()(to_block("u", photos)))
     assert after[1].seconds["halve"] == pytest.approx(3 * after[0].seconds["halve"])
+
+
+def faces(count: int, seed: int) -> list[Photo]:
+    """Photos with a soft, noisy crop each, as the detector would hand them on."""
+    rng = np.random.default_rng(seed)
+    photos = unit(*(f"{seed}-{i}" for i in range(count)))
+    for photo in photos:
+        soft = ndimage.gaussian_filter(rng.standard_normal((128, 128, 3)), (4, 4, 0))
+        crop = np.clip(128 + 40 * soft / soft.std() + rng.normal(0, 12, soft.shape), 0, 255).astype(np.uint8)
+        photo.faces = [Face((0.0, 0.0, 1.0, 1.0), 1.0, np.zeros((5, 2), np.float32), crop=crop)]
+    return photos
+
+
+def test_two_units_at_once_come_out_as_one_after_the_other():
+    stage = Restore(build({"input": "in", "output": "out"}), face_size=128, device="cpu", threads=1)
+    blocks = [to_block(f"u{seed}", faces(count, seed)) for seed, count in ((0, 3), (1, 2))]
+    one_by_one = [from_block(stage(block)) for block in blocks]
+    with ThreadPoolExecutor(2) as pool:
+        together = [from_block(block) for block in pool.map(stage, blocks)]
+    for ours, theirs in zip(together, one_by_one, strict=True):
+        for photo, other in zip(ours, theirs, strict=True):
+            (face,), (expected,) = photo.faces, other.faces
+            assert face.status == "restored" and np.array_equal(face.image, expected.image)
+            assert (face.n, face.tau, face.candidates) == (expected.n, expected.tau, expected.candidates)
+
+
+def test_an_actor_restores_two_units_at_once_unless_its_judge_bears_one():
+    base = {"input": "in", "output": "out"}
+    assert Restore.units(build(base)) == 2 and Enhance.units(build(base)) == 1
+    assert Restore.units(build({**base, "restore": {"niqe": "pyiqa:piqe"}})) == 1
 
 
 def test_of_many_faces_the_surest_are_kept_in_their_order():

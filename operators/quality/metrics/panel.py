@@ -43,9 +43,16 @@ class Panel:
         versions: (S, S, 3) uint8 RGB each; truth: the same shape, S >= reference.MIN_SIDE. NIQE is +inf where it
         cannot be measured.
         """
+        values = self.distances(versions, truth)
+        images = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2).float() / 255
+        for of_version, score in zip(values, self.niqe.score(images), strict=True):
+            of_version["niqe"] = float(score)
+        return values
+
+    def distances(self, versions: Sequence[NDArray[np.uint8]], truth: NDArray[np.uint8]) -> list[dict[str, float]]:
+        """As `measure`, without NIQE, which knows no truth."""
         images, truths = np.stack(versions), np.stack([truth] * len(versions))
         values = reference_metrics(images, truths)
-        values["niqe"] = self.niqe.score(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
         if self.lpips is not None:
             values["lpips"] = self.lpips.distance(images, truths)
         if self.arcface is not None:
