@@ -1,15 +1,16 @@
-"""``dr2e bench``: how fast, as ratios of ways measured side by side in one run."""
+"""``dr2e bench``: how fast, and how good for that, as ways measured side by side in one run."""
 
 from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2
+from jobs.benchmarks import dr2, updates
 
 
 @click.group("bench")
 def command() -> None:
-    """Measure speed, several ways side by side in one run on this machine."""
+    """Measure speed, or quality per evaluation, several ways side by side in one run on this machine."""
 
 
 command.add_command(dr2.command)
+command.add_command(updates.command)

@@ -91,7 +91,9 @@ class _Face:
         return trajectory
 
     def take(self, step: int, x0: torch.Tensor) -> bool:
-        """See `Search`."""
+        """See `Search`. Raises ArithmeticError for an output that holds no numbers, which would be written as black."""
+        if not torch.isfinite(x0).all():
+            raise ArithmeticError(f"prior {self.remover.prior.name!r} gave no numbers at N = {self._n}, step {step}")
         image = _pixels(x0[None])[0]
         written = unit_range([image])  # judge what will be written: eight bits, not the network's floats
         (score,), (kept,) = self.remover.niqe.score(written), fidelity(written, self.pixels)

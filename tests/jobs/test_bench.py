@@ -7,13 +7,17 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import Tensor
 
 from jobs.bench import command
 from jobs.benchmarks.faces import mixed_faces
 from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
+from jobs.benchmarks.updates import STRIDES, UPDATES, Quality, table, walk
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.noise import FaceNoise
+from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample
+from operators.dr2.schedule import Schedule
 from operators.restoration import unit_range
 
 
@@ -46,3 +50,38 @@ def test_it_times_every_way_and_says_on_what() -> None:
     assert not grid["measured"]
     assert grid["faces_per_second"] == pytest.approx(loop["faces_per_second"] * 21 / grid["evaluations"])
     assert automatic["evaluations"] < engine["evaluations"] + 7 * 2
+
+
+@pytest.fixture(scope="module")
+def tried() -> tuple[Prior, Schedule, Tensor]:
+    prior = load_prior("builtin")
+    return prior, prior.schedule.respaced(100), (unit_range(mixed_faces(3, prior.size)[2:]) * 2 - 1)[0]
+
+
+def test_the_first_update_is_that_of_the_published_loop(tried: tuple[Prior, Schedule, Tensor]) -> None:
+    prior, schedule, face = tried
+    noise = FaceNoise(0, "a", 0)
+    ours = walk(prior, schedule, face, 4, (14, 13, 12, 11, 10), noise, "ddpm")
+    loop = published_loop(prior, schedule, face, 4, 14, 10, noise)
+    torch.testing.assert_close(ours, loop, atol=1e-4, rtol=0)
+
+
+def test_updates_differ_and_none_goes_astray(tried: tuple[Prior, Schedule, Tensor]) -> None:
+    prior, schedule, face = tried
+
+    def walked(update: str) -> Tensor:
+        return walk(prior, schedule, face, 4, (20, 16, 12, 8), FaceNoise(0, "a", 0), update)
+
+    first, *others = (walked(update) for update in UPDATES)
+    for one, other in ((first, others[0]), (first, others[1]), (others[0], others[1])):
+        assert 1e-4 < float((one - other).abs().mean()) < 0.2
+
+
+def test_updates_are_compared_at_every_pair_and_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.benchmarks.updates.PAIRS", ((2, 40),))
+    result = CliRunner().invoke(command, ["updates", "--faces", "3", "--json"], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    assert [(one["update"], one["stride"]) for one in found] == [(u, s) for u in UPDATES for s in STRIDES]
+    assert [one["evaluations"] for one in found[:4]] == [11, 4, 3, 2]
+    assert all(10 < one["psnr"] < 40 and 0 < one["ssim"] < 1 for one in found)
+    assert "| 2 | 40 | second-order | 11: " in table([Quality(**one) for one in found])

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,3 +144,29 @@ def test_a_stride_costs_less_and_finds_the_same_taus(prior: Prior, niqe: Niqe) -
     assert (every.evaluations, some.evaluations) == (2 + 21, 2 + 11)
     with pytest.raises(ValueError, match="multiple of 10"):
         remover(prior, niqe, SHORT, stride=15)
+
+
+def odd_prior(value: float) -> Prior:
+    """A prior whose network says `value` of every pixel."""
+
+    class Says(torch.nn.Module):
+        def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(sample=torch.full_like(x, value))
+
+    spec = PriorSpec(SIZE, max_timestep=400, prediction="sample")
+    return Prior(Says(), spec, Schedule.linear(), name="odd", licence="", fingerprint="", precision="float32")
+
+
+@pytest.mark.parametrize("value", [0.3, 1e6, -1e6], ids=["constant", "white", "black"])
+def test_candidates_that_cannot_be_measured_leave_the_face_as_it_came(niqe: Niqe, value: float) -> None:
+    (crop,) = faces(1)
+    (removal,) = remover(odd_prior(value), niqe, policy((1, 3), (4, 5))).remove([crop], IDENTITIES[:1])
+    assert (removal.status, removal.reason) == ("kept", "NIQE cannot be measured")
+    assert np.array_equal(removal.image, crop) and len(removal.candidates) == 2
+    assert all(candidate["niqe"] is None for candidate in removal.candidates)
+    json.dumps(removal.candidates, allow_nan=False)
+
+
+def test_a_network_that_gives_no_numbers_is_an_error_and_no_black_face(niqe: Niqe) -> None:
+    with pytest.raises(ArithmeticError, match="prior 'odd' gave no numbers at N = 4"):
+        remover(odd_prior(float("nan")), niqe, Fixed(4, 20)).remove(faces(1), IDENTITIES[:1])
