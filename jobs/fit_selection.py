@@ -9,23 +9,31 @@ from typing import Any
 import click
 
 from jobs.options import parse_storage, storage_options
+from operators.quality.metrics.names import METRICS
+from operators.quality.selection import Policy
 from operators.quality.selection_fit import Fitted, fit
 from operators.restoration import STEP
 from operators.training.split import held_out
+from pipeline.config import build
 from pipeline.evaluation.choice.examples import DECIBEL, examples
+from pipeline.evaluation.choice.publish import measure_choice
+from pipeline.evaluation.choice.rechoose import rechosen
 from pipeline.evaluation.driver import SETTINGS, recorded, results
 from pipeline.evaluation.measure import FACES
 from pipeline.evaluation.results import PhotoResult
+from pipeline.evaluation.settings import Evaluate, EvaluationConfig
 from pipeline.ledger import LedgerError
+from pipeline.models import Models, describe
 from pipeline.storage import Location
 
 
 @click.command("fit-selection")
 @click.argument("evaluation", metavar="EVALUATION")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The policy to write.")
+@click.option("--measure", metavar="EVALUATION", help="Also say what it would have chosen on the faces stored there.")
 @click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="Write what was fitted here, Markdown.")
 @storage_options
-def command(evaluation: str, out: Path, card: Path | None, storage_options: str | None) -> None:
+def command(evaluation: str, out: Path, measure: str | None, card: Path | None, storage_options: str | None) -> None:
     """Fit the policy that chooses N and tau per face, to the models that an evaluation was made with.
 
     EVALUATION is the output of 'dr2e evaluate --select'. Only its training keys are used, and what it has stored so
@@ -35,7 +43,8 @@ def command(evaluation: str, out: Path, card: Path | None, storage_options: str 
 
     \b
       dr2e evaluate --input faces/ --output grids --select --grid-step 100
-      dr2e fit-selection grids --out policy.safetensors
+      dr2e evaluate --input faces/ --output choice --select --held-out
+      dr2e fit-selection grids --out policy.safetensors --measure choice
       dr2e restore --policy policy.safetensors ...
     """
     location = Location(evaluation, parse_storage(storage_options))
@@ -48,6 +57,8 @@ def command(evaluation: str, out: Path, card: Path | None, storage_options: str 
     facts = description(made, len(training), location.url)
     fitted.policy.save(out, facts)
     told = summary(fitted, facts)
+    if measure is not None:
+        told += "\n\n" + measured(Location(measure, parse_storage(storage_options)), fitted.policy)
     click.echo(told)
     if card is not None:
         card.write_text(told + "\n", encoding="utf-8")
@@ -61,6 +72,27 @@ def stored(location: Location) -> tuple[list[PhotoResult], Mapping[str, Any]]:
         raise LedgerError(f"{location.url} holds no evaluation; make one with 'dr2e evaluate --select'")
     photos = [photo for photo in results(location, names) if photo.status == "measured"]
     return sorted(photos, key=lambda photo: (photo.shard, photo.key)), made
+
+
+def measured(location: Location, policy: Policy) -> str:
+    """The page of an evaluation, Markdown, had its run chosen by `policy`. Raises LedgerError where it has no grid."""
+    photos, made = stored(location)
+    try:
+        config, models = configured(made)
+        stride, last_step = config.restore.stride // STEP, models.max_timestep // STEP - 1
+        faces = [rechosen(face, policy, last_step=last_step, stride=stride) for photo in photos for face in photo.faces]
+        metrics = [metric for metric in METRICS if all(metric.name in face.versions[0].values for face in faces)]
+        return measure_choice(config, models, metrics, faces).page
+    except (KeyError, ValueError) as error:
+        raise LedgerError(f"{location.url} holds no grid that this policy can choose from ({error})") from None
+
+
+def configured(made: Mapping[str, Any]) -> tuple[EvaluationConfig, Models]:
+    """The configuration and the models in the record of an evaluation."""
+    settings = dict(made["config"])
+    section = Evaluate(**settings.pop("evaluate"))
+    config = build({**settings, "input": "stored", "output": "stored"})
+    return EvaluationConfig.of(config, section), describe(config)
 
 
 def description(made: Mapping[str, Any], photos: int, name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Fitted:
-    """policy: on all examples. penalty: the one with the best cross-validated quality.
+    """policy: on all examples. penalty: of the regression.
 
     kept: share of the faces that are not degraded whose NIQE is at most `natural`; None without such faces.
     quality, best_pair, best: mean quality over degraded faces of the cross-validated choice, of the one pair that is
@@ -65,7 +65,8 @@ class Fitted:
 
 
 def fit(examples: Examples) -> Fitted:
-    """Ridge regression of each pair's gain on the scores; the penalty by cross-validation over groups.
+    """Ridge regression of each pair's gain on the scores; the penalty by cross-validation over groups, and of those
+    that are as good the heaviest (the one-standard-error rule).
 
     `natural` and `faithful` follow from RARE: hardly any degraded face is taken for a good one, hardly any best pair
     refused. Raises ValueError with fewer than two groups of degraded faces.
@@ -87,8 +88,8 @@ def fit(examples: Examples) -> Fitted:
 
     qualities = examples.qualities[rows]
     every = np.arange(len(rows))
-    by_penalty = {penalty: float(qualities[every, validated(penalty)].mean()) for penalty in PENALTIES}
-    penalty = max(PENALTIES, key=by_penalty.__getitem__)
+    by_penalty = {penalty: qualities[every, validated(penalty)] for penalty in PENALTIES}
+    penalty = _heaviest(by_penalty)
     centre, scale, weights = _regress(examples, rows, penalty)
     best = examples.fidelities[rows][every, qualities.argmax(axis=1)]
     policy = Policy(
@@ -104,7 +105,7 @@ def fit(examples: Examples) -> Fitted:
         policy=policy,
         penalty=penalty,
         kept=float((clean <= policy.natural).mean()) if len(clean := examples.scores[~examples.degraded, 0]) else None,
-        quality=by_penalty[penalty],
+        quality=float(by_penalty[penalty].mean()),
         best_pair=float(qualities.mean(axis=0).max()),
         best=float(qualities.max(axis=1).mean()),
     )
@@ -122,6 +123,17 @@ def _regress(
     ridge = penalty * np.eye(inputs.shape[1])
     ridge[0, 0] = 0.0  # the mean of a pair is not held back
     return centre, scale, np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ gains).T
+
+
+def _heaviest(by_penalty: Mapping[float, NDArray[np.float64]]) -> float:
+    """The heaviest penalty whose quality is at most one standard error of the difference below the best one's."""
+    best = max(by_penalty.values(), key=lambda qualities: float(qualities.mean()))
+
+    def as_good(qualities: NDArray[np.float64]) -> bool:
+        lost = best - qualities
+        return bool(lost.mean() <= lost.std() / np.sqrt(len(lost)))
+
+    return max(penalty for penalty, qualities in by_penalty.items() if as_good(qualities))
 
 
 def score_columns(niqe: float | None, probe: Sequence[float | None]) -> list[float]:

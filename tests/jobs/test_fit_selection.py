@@ -13,10 +13,13 @@ from jobs.fit_selection import command, description, stored
 from operators.quality.selection import Candidate, Policy
 from operators.quality.selection_fit import PAIRS, PROBE
 from operators.training.split import held_out
+from pipeline.config import build
 from pipeline.evaluation.choice.cells import Cell
 from pipeline.evaluation.choice.examples import DECIBEL, examples, of_cell, quality
 from pipeline.evaluation.results import METHODS, FaceResult, PhotoResult, Version, to_parquet
+from pipeline.evaluation.settings import CLEAN, SETTINGS, EvaluationConfig, evaluate_section
 from pipeline.ledger import LedgerError
+from pipeline.models import describe
 from pipeline.storage import Location
 
 FACES = 60
@@ -104,6 +107,21 @@ def test_an_evaluation_that_cannot_be_fitted_to_is_refused_with_the_reason(tmp_p
         stored(Location(str(tmp_path / "nowhere")))
     with pytest.raises(LedgerError, match="is damaged"):
         description({"models": {}}, 3, "here")
+
+
+def test_a_policy_is_measured_on_the_stored_faces_of_another_evaluation(evaluation: str, tmp_path: Path) -> None:
+    record = json.loads((Path(evaluation) / "evaluation-settings.json").read_text())
+    section = evaluate_section(grid=100, settings=tuple(setting.name for setting in (CLEAN, *SETTINGS)))
+    config = EvaluationConfig.of(build({"input": "in", "output": "out"}), section)
+    record["config"] = config.result()
+    record["models"] = describe(config).to_json()
+    (Path(evaluation) / "evaluation-settings.json").write_text(json.dumps(record))
+    options = [evaluation, "--out", str(tmp_path / "p"), "--measure", evaluation]
+    result = CliRunner().invoke(command, options, catch_exceptions=False)
+    lines = [line.split(" | ") for line in result.output.splitlines() if line.startswith("| all degraded | 51 |")]
+    ssim = {line[2]: float(line[4]) for line in lines[:6]}
+    assert ssim["automatic"] > ssim["best fixed pair (looks at the truth)"] + 0.02
+    assert ssim["oracle (looks at the truth)"] >= ssim["automatic"]
 
 
 def test_one_face_is_too_few(tmp_path: Path) -> None:

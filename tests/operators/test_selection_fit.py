@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from operators.quality.selection import Candidate
-from operators.quality.selection_fit import PAIRS, PROBE, Examples, fit, score_columns
+from operators.quality.selection_fit import PAIRS, PROBE, Examples, _heaviest, fit, score_columns
 
 FACES = 120
 
@@ -84,3 +84,12 @@ def test_one_group_is_not_enough() -> None:
 
 def test_a_missing_score_is_infinite() -> None:
     assert score_columns(4.0, [None, 3.0]) == [4.0, float("inf"), 3.0]
+
+
+def test_of_penalties_as_good_as_the_best_the_heaviest_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    best = rng.normal(1.0, 0.1, 400)
+    tie, worse = best + rng.normal(-0.0001, 0.02, 400), best - 0.01 + rng.normal(0, 0.02, 400)
+    assert _heaviest({1.0: best, 10.0: tie, 100.0: worse}) == 10.0
+    assert _heaviest({1.0: best, 10.0: worse}) == 1.0
+    assert _heaviest({3.0: best}) == 3.0
