@@ -112,12 +112,14 @@ class Engine:
     how full they were.
     """
 
-    def __init__(self, prior: Prior, schedule: Schedule, slots: int = GPU_BATCH) -> None:
-        """schedule: the prior's, respaced. slots: faces on their way at once, at least 1; costs memory, not results."""
-        if slots < 1:
-            raise ValueError(f"an engine needs at least one slot, not {slots}")
+    def __init__(self, prior: Prior, schedule: Schedule, slots: int = GPU_BATCH, batch: int | None = None) -> None:
+        """schedule: the prior's, respaced. slots: faces on their way at once, at least 1; costs memory, not results.
+        batch: faces per evaluation of the network, which decides roundings; the device's usual one if not given.
+        """
+        if slots < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"an engine needs at least one slot and one face a batch, not {slots} and {batch}")
         self.prior, self.schedule = prior, schedule
-        self.batch = CPU_BATCH if prior.device.type == "cpu" else GPU_BATCH
+        self.batch = batch or (CPU_BATCH if prior.device.type == "cpu" else GPU_BATCH)
         self.evaluations = self.rows = 0
         faces = (slots, 3, prior.size, prior.size)
         self._x = torch.zeros(faces, device=prior.device)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from jobs.bench import command
+from jobs.benchmarks.engine import flops, published
 from jobs.benchmarks.faces import mixed_faces
 from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
 from jobs.benchmarks.updates import STRIDES, UPDATES, Quality, table, walk
@@ -85,3 +86,20 @@ def test_updates_are_compared_at_every_pair_and_stride(monkeypatch: pytest.Monke
     assert [one["evaluations"] for one in found[:4]] == [11, 4, 3, 2]
     assert all(10 < one["psnr"] < 40 and 0 < one["ssim"] < 1 for one in found)
     assert "| 2 | 40 | second-order | 11: " in table([Quality(**one) for one in found])
+
+
+def test_the_engine_is_measured_against_the_machine() -> None:
+    options = ["engine", "--batches", "1,2", "--faces", "1", "--threads", str(torch.get_num_threads())]
+    result = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    assert [rate["batch"] for rate in found["rates"]] == [1, 2]
+    for rate in found["rates"]:
+        assert rate["flops_per_second"] == pytest.approx(rate["evaluations_per_second"] * found["flops"])
+        assert 0 < rate["share"] < 1.5 and rate["memory"] is None
+    assert CliRunner().invoke(command, ["engine", "--batches", "many"]).exit_code == 2
+
+
+def test_the_published_network_costs_what_is_known_of_it() -> None:
+    prior = published("cpu", "float32")
+    assert sum(weights.numel() for weights in prior.network.parameters()) == pytest.approx(93.6e6, rel=1e-3)
+    assert flops(prior) == pytest.approx(388e9, rel=0.02)
