@@ -50,8 +50,9 @@ def command(evaluation: str, out: Path, measure: str | None, card: Path | None, 
     location = Location(evaluation, parse_storage(storage_options))
     photos, made = stored(location)
     training = [photo for photo in photos if not held_out(photo.key)]
+    known = examples(training, location.url)
     try:
-        fitted = fit(examples(training, location.url))
+        fitted = fit(known)
     except ValueError as error:
         raise LedgerError(f"{location.url}: {error}") from None
     facts = description(made, len(training), location.url)
@@ -83,7 +84,7 @@ def measured(location: Location, policy: Policy) -> str:
         faces = [rechosen(face, policy, last_step=last_step, stride=stride) for photo in photos for face in photo.faces]
         metrics = [metric for metric in METRICS if all(metric.name in face.versions[0].values for face in faces)]
         return measure_choice(config, models, metrics, faces).page
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"{location.url} holds no grid that this policy can choose from ({error})") from None
 
 

@@ -117,12 +117,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def machine() -> str:
-    """One line about what this runs on."""
+def machine(precision: str = "float32") -> str:
+    """One line about what this runs on. precision: of the network."""
     model = next(
         (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, float32"
+    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}"
 
 
 def _cpuinfo() -> list[str]:

@@ -87,10 +87,11 @@ def command(
     prior = (
         published(device, precision) if source == PUBLISHED else load_prior(source, device=device, precision=precision)
     )
-    peak = matrix_peak(prior.device, "bfloat16" if prior.bfloat16 else "float32")
+    computed_in: Literal["float32", "bfloat16"] = "bfloat16" if prior.bfloat16 else "float32"
+    peak = matrix_peak(prior.device, computed_in)
     cost = flops(prior)
     rates = [measure(prior, batch, faces, cost, peak) for batch in sizes]
-    where = torch.cuda.get_device_name() if prior.device.type == "cuda" else machine()
+    where = f"{torch.cuda.get_device_name()}, {computed_in}" if prior.device.type == "cuda" else machine(computed_in)
     if as_json:
         answer = {"machine": where, "peak": peak, "flops": cost, "rates": [asdict(rate) for rate in rates]}
         click.echo(json.dumps(answer, indent=1))
