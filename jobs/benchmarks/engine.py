@@ -82,8 +82,12 @@ def command(
         torch.set_num_threads(threads)
     try:
         sizes = [int(size) for size in batches.split(",")]
+        if min(sizes) < 1:
+            raise ValueError("no face")
     except ValueError:
-        raise click.BadParameter("numbers with commas between, such as 1,4,16", param_hint="--batches") from None
+        raise click.BadParameter(
+            "whole numbers above 0 with commas between, such as 1,4,16", param_hint="--batches"
+        ) from None
     prior = (
         published(device, precision) if source == PUBLISHED else load_prior(source, device=device, precision=precision)
     )

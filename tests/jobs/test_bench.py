@@ -96,7 +96,8 @@ def test_the_engine_is_measured_against_the_machine() -> None:
     for rate in found["rates"]:
         assert rate["flops_per_second"] == pytest.approx(rate["evaluations_per_second"] * found["flops"])
         assert 0 < rate["share"] < 1.5 and rate["memory"] is None
-    assert CliRunner().invoke(command, ["engine", "--batches", "many"]).exit_code == 2
+    for wrong in ("many", "4,0"):
+        assert CliRunner().invoke(command, ["engine", "--batches", wrong]).exit_code == 2
 
 
 def test_the_published_network_costs_what_is_known_of_it() -> None:
