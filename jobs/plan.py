@@ -13,11 +13,11 @@ import click
 from jobs.images import names_images, packed_config
 from jobs.options import as_json, config_from, run_options
 from pipeline.config import Config
-from pipeline.driver import bytes_left, prepare
+from pipeline.driver import prepare
 from pipeline.models import describe
 from pipeline.output import Status
 from pipeline.packing import find_images
-from pipeline.plan import ShardTask
+from pipeline.plan import ShardTask, bytes_left
 from pipeline.progress import clock
 from pipeline.shards import index_shard
 from pipeline.storage import Location

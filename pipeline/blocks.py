@@ -8,6 +8,7 @@ single row nothing splits it or merges it with another. The photos inside stay o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ TARGET_MAX_BLOCK_SIZE = 1
 
 def to_block(unit: str, photos: Sequence[Photo]) -> pa.Table:
     """The block of the unit with this id; a unit of an empty shard has no photos."""
-    return _block(unit, to_table(photos), "")
+    return _block(unit, to_table(photos))
 
 
 def unit_of(block: pa.Table) -> str:
@@ -27,18 +28,29 @@ def unit_of(block: pa.Table) -> str:
     return str(_only_row(block).column("unit")[0].as_py())
 
 
-def failed_block(unit: str, failure: str) -> pa.Table:
-    """The block of a unit that could not be finished this time; stages pass it on, nothing is committed.
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit could not be finished this time.
 
-    unit: its id, or the shard's name when the shard could not even be read. failure: one line.
+    unit: its id, or the shard's name when the shard could not even be read. reason: one line. outside: storage or the
+    input failed, whatever the photos are like, so that trying them one by one would not help.
     """
-    return _block(unit, to_table([]), failure)
+
+    unit: str
+    reason: str
+    outside: bool = False
 
 
-def failure_of(block: pa.Table) -> tuple[str, str] | None:
-    """(unit, failure) of a failed block, else None."""
-    failure = str(_only_row(block).column("failure")[0].as_py())
-    return (unit_of(block), failure) if failure else None
+def failed_block(unit: str, reason: str, *, outside: bool = False) -> pa.Table:
+    """The block of a unit that could not be finished (see `Failure`); stages pass it on, nothing is committed."""
+    return _block(unit, to_table([]), reason, outside)
+
+
+def failure_of(block: pa.Table) -> Failure | None:
+    """What a failed block says, else None."""
+    row = _only_row(block)
+    reason = str(row.column("failure")[0].as_py())
+    return Failure(unit_of(block), reason, bool(row.column("outside")[0].as_py())) if reason else None
 
 
 def from_block(block: pa.Table) -> list[Photo]:
@@ -47,12 +59,13 @@ def from_block(block: pa.Table) -> list[Photo]:
     return from_table(pa.Table.from_struct_array(rows))
 
 
-def _block(unit: str, photos: pa.Table, failure: str) -> pa.Table:
+def _block(unit: str, photos: pa.Table, failure: str = "", outside: bool = False) -> pa.Table:
     rows = photos.to_struct_array().combine_chunks()
     return pa.table(
         {
             "unit": pa.array([unit], pa.string()),
             "failure": pa.array([failure], pa.string()),
+            "outside": pa.array([outside], pa.bool_()),
             "photos": pa.LargeListArray.from_arrays(pa.array([0, photos.num_rows], pa.int64()), rows),
         }
     )

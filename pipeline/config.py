@@ -121,7 +121,12 @@ class Resources(Section):
     enhance: BatchPool = BatchPool(cpus=0.2, gpus=0.2)
     read_cpus: float = Field(default=0.2, gt=0, description="CPUs reserved per reading task")
     commit_cpus: float = Field(default=0.5, gt=0, description="CPUs reserved per committing task")
-    rounds: PositiveInt = Field(default=2, description="passes over missing units before photos are tried one by one")
+    rounds: PositiveInt = Field(
+        default=1, description="passes in a row that finish nothing before photos are tried one by one"
+    )
+    patience_seconds: float = Field(
+        default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"
+    )
     isolated_seconds: float = Field(default=600.0, gt=0, description="time a photo tried alone may take")
 
 

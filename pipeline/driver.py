@@ -9,7 +9,7 @@ from typing import TextIO
 from pipeline.config import Config
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.models import describe
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, make_plan, require_unchanged
 from pipeline.run import Run
 
 
@@ -31,12 +31,9 @@ def prepare(config: Config) -> Prepared:
     shards = resolve_inputs(config.input, config.storage.input)
     if recorded := run.output.run():
         run.check(recorded)
-    return Prepared(run, shards, make_plan(shards, run.output.committed()))
-
-
-def bytes_left(plan: Plan) -> int:
-    """The input that pending shards have left, their units taken as equally large."""
-    return round(sum(task.shard.size * (1 - len(task.done) / (task.parts or 1)) for task in plan.pending))
+    plan = make_plan(shards, run.output.committed())
+    require_unchanged(plan, run.output.record)
+    return Prepared(run, shards, plan)
 
 
 def execute(prepared: Prepared, address: str | None = None, progress: TextIO | None = None) -> None:
@@ -53,5 +50,6 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     run.check(run.output.start(run.record(prepared.shards)))
 
     from pipeline.rounds import run_rounds  # Ray, which a finished run does without
+    from pipeline.work import Shards
 
-    run_rounds(run, prepared.shards, address, progress)
+    run_rounds(run, Shards(run, prepared.shards), address, progress)

@@ -11,12 +11,11 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline.blocks import failure_of, from_block, to_block, unit_of
-from pipeline.plan import ShardTask
 from pipeline.records import Photo
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome
-from pipeline.source import read_shard
+from pipeline.source import Read
 from pipeline.stages import Detect, Enhance, Restore
 
 MAX_LOSSES_IN_A_ROW = 20
@@ -39,19 +38,19 @@ class Worker(Protocol):
 
 def isolate(
     run: Run,
-    tasks: Sequence[ShardTask],
+    reads: Sequence[Read],
     sizes: Sizes,
     worker: Callable[[Run, str, PoolSize], Worker] | None = None,
 ) -> Iterator[Outcome]:
-    """Finish what ``tasks`` leave to do photo by photo; one that kills its worker or never ends is rejected.
+    """Finish what ``reads`` read photo by photo; one that kills its worker or never ends is rejected.
 
     worker: makes what restores a photo, all stages when not given.
     Raises WorkersDie when that happens to MAX_LOSSES_IN_A_ROW photos in a row: then it is not the photos.
     """
     commit = Commit(run)
     with Solitary(run, sizes, worker or AllStages) as solitary:
-        for task in tasks:
-            for block in read_shard(task, run.config.unit, run.input_options):
+        for read in reads:
+            for block in read():
                 yield commit.commit(block if failure_of(block) else solitary.restore(block))
 
 
@@ -88,7 +87,7 @@ class Solitary:
             if not (failed := failure_of(answer)):
                 self.losses_in_a_row = 0
                 return from_block(answer)[0]
-            photo.reject("worker.failed", failed[1])
+            photo.reject("worker.failed", failed.reason)
         log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
         self._end()
         self.losses_in_a_row += 1

@@ -49,6 +49,11 @@ class Plan:
         return not self.pending
 
 
+def bytes_left(plan: Plan) -> int:
+    """The input that pending shards have left, their units taken as equally large."""
+    return round(sum(task.shard.size * (1 - len(task.done) / (task.parts or 1)) for task in plan.pending))
+
+
 def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
     """Compare the input with the unit ids of ONE listing of commits; opens no shard.
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TextIO
 
 from ray.exceptions import RayError
 
-from pipeline.driver import bytes_left
-from pipeline.inputs import ShardRef
 from pipeline.isolate import WorkersDie, isolate
-from pipeline.plan import Plan, make_plan
 from pipeline.progress import Progress
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
 from pipeline.session import session
 from pipeline.sink import Outcome
-from pipeline.storage import StorageError
 from pipeline.stream import stream
+from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
 
@@ -28,51 +25,69 @@ class RunFailed(RuntimeError):
     """Units stay undone; one line with the reason. What is committed stays, and the same command continues."""
 
 
-def run_rounds(run: Run, shards: Sequence[ShardRef], address: str | None, to: TextIO | None) -> None:
-    """Restore until every unit of ``shards`` is committed. Raises RunFailed, ClusterError, ConfigError."""
-    plan = make_plan(shards, run.output.committed())
-    with Progress(bytes_left(plan), to) as progress, session(address) as nodes:
+def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None) -> None:
+    """Restore until nothing of ``work`` is left. Raises RunFailed, ClusterError, ConfigError, StorageError."""
+    with Progress(work.left().bytes, to) as progress, session(address) as nodes:
         try:
-            _Rounds(run, shards, sizes(run.config.resources, nodes), progress).run_all()
-        except (RayError, WorkersDie, StorageError) as error:
+            _Rounds(run, work, sizes(run.config.resources, nodes), progress).run_all()
+        except (RayError, WorkersDie) as error:
             raise RunFailed(gist(error)) from error
 
 
 class _Rounds:
-    def __init__(self, run: Run, shards: Sequence[ShardRef], widths: Sizes, progress: Progress) -> None:
-        self.run, self.shards, self.widths, self.progress = run, shards, widths, progress
-        self.failures: dict[str, str] = {}
+    """Rounds go on as long as each finishes something: dead nodes and busy storage cost time, not the run.
+
+    failures: why units were not finished in the latest round, by unit, where that is known.
+    """
+
+    def __init__(self, run: Run, work: Work, widths: Sizes, progress: Progress) -> None:
+        self.run, self.work, self.widths, self.progress = run, work, widths, progress
+        self.failures: dict[str, Outcome] = {}
+        self.number = 0
 
     def run_all(self) -> None:
-        for number in range(1, self.run.config.resources.rounds + 1):
-            plan = self.plan()
-            if plan.complete:
-                return
-            self.progress.phase("restoring" if number == 1 else f"round {number}")
-            self.follow(stream(self.run, plan.pending, self.widths))
-            self.tell_losses(number)
-        plan = self.plan()
-        if not plan.complete:
+        left, idle = self.work.left(), 0
+        while not left.complete and idle < self.run.config.resources.rounds:
+            before = left.committed
+            self.round(left)
+            left = self.work.left()
+            idle = 0 if left.committed > before else idle + 1
+            if not left.complete:
+                self.tell_losses(len(left.reads))
+        if not left.complete and not self.all_outside():
             self.progress.phase("photo by photo")
-            self.follow(isolate(self.run, plan.pending, self.widths))
-        if not self.plan().complete:
-            unit, reason = next(iter(self.failures.items()), ("", "its workers died"))
-            raise RunFailed(f"{len(self.failures)} units could not be finished; {unit}: {reason}")
+            self.follow(isolate(self.run, left.reads, self.widths))
+            left = self.work.left()
+        if not left.complete:
+            failure = next(iter(self.failures.values()), None)
+            reason = f"{failure.unit}: {failure.failure}" if failure else "their workers died"
+            raise RunFailed(f"units of {len(left.reads)} shards could not be finished; {reason}")
 
-    def tell_losses(self, number: int) -> None:
-        """Say what a round left undone, and why where that is known."""
-        for unit, reason in self.failures.items():
-            log.warning("round %d did not finish %s: %s", number, unit, reason)
-        if not self.failures and (left := len(self.plan().pending)):
-            log.warning("round %d lost units of %d shards: their workers died", number, left)
+    def round(self, left: Left) -> None:
+        """One pass of the stream; when it breaks off, what it has committed stays."""
+        self.number += 1
+        self.failures.clear()
+        self.progress.phase("restoring" if self.number == 1 else f"round {self.number}")
+        try:
+            self.follow(stream(self.run, left.reads, self.widths))
+        except RayError as error:
+            log.warning("round %d broke off: %s", self.number, gist(error))
 
-    def plan(self) -> Plan:
-        return make_plan(self.shards, self.run.output.committed())
+    def all_outside(self) -> bool:
+        """Whether storage or the input is why the latest round finished nothing: no photo is to blame then."""
+        return bool(self.failures) and all(failure.outside for failure in self.failures.values())
+
+    def tell_losses(self, shards: int) -> None:
+        """Say what the latest round left undone, and why where that is known."""
+        for failure in self.failures.values():
+            log.warning("round %d did not finish %s: %s", self.number, failure.unit, failure.failure)
+        if not self.failures:
+            log.warning("round %d lost units of %d shards: their workers died", self.number, shards)
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             if outcome.failure:
-                self.failures[outcome.unit] = outcome.failure
+                self.failures[outcome.unit] = outcome
             else:
                 self.failures.pop(outcome.unit, None)
                 self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)

@@ -16,6 +16,7 @@ from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
 from pipeline.models import Models
 from pipeline.output import Output
+from pipeline.storage import Location
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
@@ -32,8 +33,8 @@ class Run:
     def __init__(self, config: Config, models: Models) -> None:
         self.config = config
         self.models = models
-        self.output = Output(config.output, config.storage.output)
-        self.input_options: dict[str, Any] = config.storage.input
+        patience = config.resources.patience_seconds
+        self.output = Output(Location(config.output, config.storage.output, patience=patience))
         self.versions = versions()
 
     def __repr__(self) -> str:

@@ -17,11 +17,12 @@ from pipeline.storage import StorageError
 class Outcome:
     """What became of a unit: committed, or not this time.
 
-    failure: why it is not committed, one line; "" when it is. share: the unit's part of its shard, in bytes.
+    failure, outside: why it is not committed, see `Failure`; "" when it is. share: the unit's part of its shard, bytes.
     """
 
     unit: str
     failure: str = ""
+    outside: bool = False
     photos: int = 0
     faces: int = 0
     rejected: int = 0
@@ -40,10 +41,12 @@ class Commit:
     def commit(self, block: pa.Table) -> Outcome:
         """Commit, or say why not."""
         if failed := failure_of(block):
-            return Outcome(*failed)
+            return Outcome(failed.unit, failed.reason, failed.outside)
         try:
             receipt = commit_unit(self.run.output.location, from_block(block), self.run.commit_context())
-        except (StorageError, CommitError, OSError, MemoryError) as error:
+        except (StorageError, OSError) as error:
+            return Outcome(unit_of(block), f"commit: {error}", outside=True)
+        except (CommitError, MemoryError) as error:
             return Outcome(unit_of(block), f"commit: {error}")
         record = receipt.record
         return Outcome(

@@ -1,9 +1,8 @@
-"""Shards as a Ray Data source: one task per shard, one block per unit."""
+"""Units as a Ray Data source: a task reads some of them, one block each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 from ray.data import Datasource, ReadTask
@@ -14,14 +13,18 @@ from pipeline.config import Unit as UnitLimits
 from pipeline.plan import ShardTask
 from pipeline.shards import index_shard
 from pipeline.storage import StorageError, StorageOptions, local_copy
+from pipeline.transient import PATIENCE
 from pipeline.units import ShardChanged, cut, read_unit
 
+Read = Callable[[], Iterator[pa.Table]]
+"""Reads some units when called, in a worker: one block per unit, a failed block for what cannot be read."""
 
-class Shards(Datasource):
-    """What is left of the given shards."""
 
-    def __init__(self, tasks: Sequence[ShardTask], limits: UnitLimits, options: StorageOptions) -> None:
-        self._tasks, self._limits, self._options = tasks, limits, options
+class Units(Datasource):
+    """The units of some reads, in their order."""
+
+    def __init__(self, reads: Sequence[Read]) -> None:
+        self._reads = reads
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None  # an estimate would make Ray split blocks to reach a parallelism of its own
@@ -30,18 +33,20 @@ class Shards(Datasource):
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: object = None
     ) -> list[ReadTask]:
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(read_shard, task, self._limits, self._options), unknown) for task in self._tasks]
+        return [ReadTask(read, unknown) for read in self._reads]
 
 
-def read_shard(task: ShardTask, limits: UnitLimits, options: StorageOptions) -> Iterator[pa.Table]:
+def read_shard(
+    task: ShardTask, limits: UnitLimits, options: StorageOptions, patience: float = PATIENCE
+) -> Iterator[pa.Table]:
     """The blocks of the shard's remaining units; the shard is fetched once and checked before it is cut.
 
     A shard that cannot be read becomes one failed block under its own name.
     """
     try:
-        with local_copy(task.shard.url, options) as path:
+        with local_copy(task.shard.url, options, patience=patience) as path:
             units = cut(task.shard, index_shard(path), max_samples=limits.max_samples, max_bytes=limits.max_bytes)
             for unit in task.remaining(units):
                 yield to_block(unit.id, read_unit(path, unit))
     except (StorageError, ShardChanged, OSError) as error:
-        yield failed_block(task.shard.relative, str(error))
+        yield failed_block(task.shard.relative, str(error), outside=True)

@@ -8,18 +8,26 @@ object stores on single PUTs and If-None-Match.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
+
+from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 StorageOptions = Mapping[str, Any]
 """Arguments of the fsspec filesystem, e.g. {"endpoint_url": ..., "key": ..., "secret": ...}."""
@@ -46,16 +54,18 @@ class Location:
     url: a path, or protocol://...; a relative path is taken from the current directory, once and for all.
     options: arguments of the fsspec filesystem. What they lack comes from the environment
         (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION).
+    patience: seconds an operation on a busy or unreachable server is tried again before it fails.
 
     Locations travel to other processes; each process opens its own connection when it first needs one.
     Names are relative, with forward slashes. Every failure is a StorageError.
     """
 
-    def __init__(self, url: str | Path, options: StorageOptions | None = None) -> None:
+    def __init__(self, url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> None:
         text = str(url).removeprefix("file://")
         self.is_local = "://" not in text
         self.url = os.path.abspath(os.path.expanduser(text)) if self.is_local else text.rstrip("/")
         self.options = dict(options or {})
+        self.patience = patience
 
     def __repr__(self) -> str:
         return f"Location({_without_userinfo(self.url)!r})"
@@ -68,57 +78,50 @@ class Location:
 
     def child(self, name: str) -> Location:
         """The location `name` below this one, reached the same way."""
-        return Location(f"{self.url}/{name}", self.options)
+        return Location(f"{self.url}/{name}", self.options, patience=self.patience)
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """The objects below folder `prefix` at any depth, sorted by name; [] when there is no such folder."""
-        with self._reporting("list", prefix):
-            try:
-                found = self._fs.find(self._path(prefix), detail=True, withdirs=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        return self._as_entries(found)
+        path = self._path(prefix)
+        found = self._trying("list", prefix, lambda: _or_none(self._find, path))
+        return self._as_entries(found or {})
 
     def glob(self, pattern: str) -> list[Entry]:
         """The objects that match `pattern` (*, ?, [..], and ** for any depth), sorted by name."""
-        with self._reporting("list", pattern):
-            found = self._fs.glob(self._path(pattern), detail=True)
-        return self._as_entries(found)
+        path = self._path(pattern)
+        return self._as_entries(self._trying("list", pattern, lambda: self._fs.glob(path, detail=True)))
 
     def stat(self, name: str) -> Entry | None:
         """Size and fingerprint of one object; None when there is none (or it is a folder)."""
-        with self._reporting("look at", name):
-            try:
-                info = self._fs.info(self._path(name))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return _entry(name, info) if _is_file(info) else None
+        path = self._path(name)
+        info = self._trying("look at", name, lambda: _or_none(self._fs.info, path))
+        return _entry(name, info) if info is not None and _is_file(info) else None
 
     def exists(self, name: str) -> bool:
         return self.stat(name) is not None
 
     def read(self, name: str) -> bytes:
         """The bytes of an object; StorageError when there is none."""
-        with self._reporting("read", name):
-            return bytes(self._fs.cat_file(self._path(name)))
+        path = self._path(name)
+        return bytes(self._trying("read", name, lambda: self._fs.cat_file(path)))
 
     def read_or_none(self, name: str) -> bytes | None:
         """The bytes of an object; None when there is none."""
-        with self._reporting("read", name):
-            try:
-                return bytes(self._fs.cat_file(self._path(name)))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        path = self._path(name)
+        data = self._trying("read", name, lambda: _or_none(self._fs.cat_file, path))
+        return None if data is None else bytes(data)
 
     def fetch(self, name: str, to: Path) -> None:
         """Copy an object into the local file `to`; StorageError unless all of it arrived."""
+        self._trying("fetch", name, lambda: self._fetch(name, to))
+
+    def _fetch(self, name: str, to: Path) -> None:
         entry = self.stat(name)
-        with self._reporting("fetch", name):
-            if entry is None:
-                raise FileNotFoundError(errno.ENOENT, "no such object")
-            self._fs.get_file(self._path(name), str(to))
-            if to.stat().st_size != entry.size:
-                raise OSError(f"{to.stat().st_size} of {entry.size} bytes arrived")
+        if entry is None:
+            raise FileNotFoundError(errno.ENOENT, "no such object")
+        self._fs.get_file(self._path(name), str(to))
+        if to.stat().st_size != entry.size:
+            raise ShortTransfer(f"{to.stat().st_size} of {entry.size} bytes arrived")
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
@@ -133,43 +136,47 @@ class Location:
 
     def put(self, name: str, body: bytes | Path) -> None:
         """Store bytes, or the content of a local file: whole or not at all, replacing what was there."""
-        with self._reporting("write", name):
-            if self.is_local:
-                with self._staged(name, body) as staged:
-                    os.replace(staged, self._path(name))
-                return
-            if isinstance(body, bytes):
-                self._fs.pipe_file(self._path(name), body)
-            else:
-                self._fs.put_file(str(body), self._path(name))
-            expected = len(body) if isinstance(body, bytes) else body.stat().st_size
-            stored = self._fs.info(self._path(name))["size"]
-            if stored != expected:
-                raise OSError(f"{stored} of {expected} bytes were stored")
+        if self.is_local:
+            with self._reporting("write", name), self._staged(name, body) as staged:
+                os.replace(staged, self._path(name))
+        else:
+            self._trying("write", name, lambda: self._upload(name, body))
+
+    def _upload(self, name: str, body: bytes | Path) -> None:
+        if isinstance(body, bytes):
+            self._fs.pipe_file(self._path(name), body)
+        else:
+            self._fs.put_file(str(body), self._path(name))
+        expected = len(body) if isinstance(body, bytes) else body.stat().st_size
+        stored = self._fs.info(self._path(name))["size"]
+        if stored != expected:
+            raise ShortTransfer(f"{stored} of {expected} bytes were stored")
 
     def put_if_absent(self, name: str, body: bytes) -> bool:
         """Create `name` unless it is there. True: this call created it; False: there is an object already.
 
-        After a lost acknowledgement and a retry below us, False can mean that our own body is there: a caller
+        After a lost acknowledgement and another attempt, False can mean that our own body is there: a caller
         to whom that matters reads it back. Every other failure is a StorageError, its outcome unknown.
         """
-        with self._reporting("create", name):
-            try:
-                if self.is_local:
-                    with self._staged(name, body) as staged:
-                        os.link(staged, self._path(name))
-                else:
-                    self._fs.pipe_file(self._path(name), body, mode="create")
-            except OSError as error:
-                if _is_refusal(error):
-                    return False
-                raise
+        return self._trying("create", name, lambda: self._create(name, body))
+
+    def _create(self, name: str, body: bytes) -> bool:
+        try:
+            if self.is_local:
+                with self._staged(name, body) as staged:
+                    os.link(staged, self._path(name))
+            else:
+                self._fs.pipe_file(self._path(name), body, mode="create")
+        except OSError as error:
+            if _is_refusal(error):
+                return False
+            raise
         return True
 
     def delete(self, name: str) -> None:
         """Remove an object; there being none is fine."""
-        with self._reporting("delete", name), suppress(FileNotFoundError, NotADirectoryError):
-            self._fs.rm_file(self._path(name))
+        path = self._path(name)
+        self._trying("delete", name, lambda: _or_none(self._fs.rm_file, path))
 
     def probe(self) -> None:
         """Prove that this place can be written to and that put_if_absent refuses a second writer.
@@ -232,6 +239,28 @@ class Location:
         finally:
             staged.unlink(missing_ok=True)
 
+    def _find(self, path: str) -> Any:
+        return self._fs.find(path, detail=True, withdirs=False)
+
+    def _trying(self, verb: str, name: str, call: Callable[[], Result]) -> Result:
+        """What `call` returns, tried again with growing pauses while the storage is only busy or away."""
+        deadline = time.monotonic() + self.patience
+        told = False
+        for pause in pauses():
+            with self._reporting(verb, name):
+                try:
+                    return call()
+                except StorageError:
+                    raise  # from an operation within this one, which was patient itself
+                except Exception as error:
+                    if self.is_local or not is_transient(error) or time.monotonic() + pause > deadline:
+                        raise
+            if pause > 2 and not told:
+                told = True
+                log.warning("cannot %s %s now; trying again", verb, _without_userinfo(f"{self.url}/{name}"))
+            time.sleep(pause)
+        raise AssertionError("pauses never end")
+
     @contextmanager
     def _reporting(self, verb: str, name: str) -> Iterator[None]:
         """Turn whatever the client raises into one line that names the object and hides the credentials."""
@@ -249,17 +278,25 @@ class Location:
             raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error, self.is_local)}") from None
 
 
-def open_location(url: str | Path, options: StorageOptions | None = None) -> Location:
+def open_location(url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> Location:
     """The location at `url`; nothing is contacted yet."""
-    return Location(url, options)
+    return Location(url, options, patience=patience)
 
 
 @contextmanager
-def local_copy(url: str | Path, options: StorageOptions | None = None) -> Iterator[Path]:
+def local_copy(url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> Iterator[Path]:
     """A local file with the content of the object at `url`: the file itself, or a copy while it is needed."""
     folder, _, name = Location(url, options).url.rpartition("/")
-    with Location(folder or "/", options).local(name) as path:
+    with Location(folder or "/", options, patience=patience).local(name) as path:
         yield path
+
+
+def _or_none(call: Callable[[str], Result], path: str) -> Result | None:
+    """`call(path)`; None where there is nothing."""
+    try:
+        return call(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _entry(name: str, info: Mapping[str, Any]) -> Entry:

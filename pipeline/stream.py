@@ -11,37 +11,37 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.blocks import TARGET_MAX_BLOCK_SIZE
-from pipeline.plan import ShardTask
+from pipeline.config import Resources
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome, outcomes
-from pipeline.source import Shards
+from pipeline.source import Read, Units
 from pipeline.stages import Detect, Enhance, Restore, Stage
 
 
-def stream(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Iterator[Outcome]:
-    """Restore what ``tasks`` leave to do; one outcome per unit, as units finish, in input order.
+def stream(run: Run, reads: Sequence[Read], sizes: Sizes) -> Iterator[Outcome]:
+    """Restore what ``reads`` read; one outcome per unit, as units finish, in their order.
 
     A unit whose worker died has no outcome.
     """
     configure(DataContext.get_current())
-    committed = graph(run, tasks, sizes)
+    committed = graph(run, reads, sizes)
     for block in committed.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from outcomes(block)
 
 
-def graph(run: Run, tasks: Sequence[ShardTask], sizes: Sizes) -> Dataset:
-    """Shards in, outcomes out; nothing runs before it is iterated over."""
+def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
+    """Units in, outcomes out; nothing runs before it is iterated over."""
     resources = run.config.resources
-    photos = ray.data.read_datasource(
-        Shards(tasks, run.config.unit, run.input_options),
-        override_num_blocks=len(tasks),
-        num_cpus=resources.read_cpus,
-    )
-    faces = actors(photos, Detect, run, sizes.device, sizes.detect)
+    faces = actors(read(reads, resources), Detect, run, sizes.device, sizes.detect)
     clean = actors(faces, Restore, run, sizes.device, sizes.restore)
     sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
     return sharp.map_batches(Commit(run), batch_size=None, batch_format="pyarrow", num_cpus=resources.commit_cpus)
+
+
+def read(reads: Sequence[Read], resources: Resources) -> Dataset:
+    """The units of ``reads``, one block each."""
+    return ray.data.read_datasource(Units(reads), override_num_blocks=len(reads), num_cpus=resources.read_cpus)
 
 
 def actors(dataset: Dataset, stage: type[Stage], run: Run, device: str, size: PoolSize) -> Dataset:

@@ -53,7 +53,7 @@ class Measure:
     def store(self, block: pa.Table) -> Outcome:
         """Measure and store, or say why not."""
         if failed := failure_of(block):
-            return Outcome(*failed)
+            return Outcome(failed.unit, failed.reason, failed.outside)
         unit = unit_of(block)
         try:
             results = [self.result(photo) for photo in from_block(block)]

@@ -27,7 +27,9 @@ def run_rounds(run: Run, units: Sequence[Unit], measure: Measure, address: str |
     reasons: dict[str, str] = {}
     with Progress(round(sum(measure.shares.values())), to) as progress, session(address) as nodes:
         widths = sizes(run.config.resources, nodes)
-        for number in range(1, run.config.resources.rounds + 1):
+        number = idle = 0
+        while left and idle < run.config.resources.rounds:
+            number, before = number + 1, len(left)
             progress.phase("evaluating" if number == 1 else f"round {number}")
             try:
                 for outcome in evaluation(run, list(left.values()), measure, widths):
@@ -39,7 +41,8 @@ def run_rounds(run: Run, units: Sequence[Unit], measure: Measure, address: str |
                         progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)
             except (RayError, StorageError) as error:
                 raise RunFailed(gist(error)) from error
-            if not left:
-                return
+            idle = 0 if len(left) < before else idle + 1
+    if not left:
+        return
     unit = next(iter(left))
     raise RunFailed(f"{len(left)} units could not be finished; {unit}: {reasons.get(unit, 'its workers died')}")

@@ -18,6 +18,7 @@ from pipeline.isolate import isolate
 from pipeline.output import Output
 from pipeline.resources import Node, sizes
 from pipeline.tar import write_shard
+from pipeline.work import Shards
 
 pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray starts slowly on a busy one
 
@@ -47,7 +48,7 @@ def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
     prepared = prepare(build(settings))
     widths = sizes(prepared.run.config.resources, [Node(2, 0)])
 
-    (outcome,) = isolate(prepared.run, prepared.plan.pending, widths, Fragile)
+    (outcome,) = isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Fragile)
     assert (outcome.failure, outcome.photos, outcome.rejected) == ("", 5, 2)
     output = Output(tmp_path / "out")
     (record,) = output.records()
@@ -112,5 +113,5 @@ def test_workers_that_die_whatever_they_get_end_the_run(cluster, tmp_path, monke
     prepared = prepare(build({"input": str(shard), "output": str(tmp_path / "out")}))
     widths = sizes(prepared.run.config.resources, [Node(2, 0)])
     with pytest.raises(RuntimeError, match="2 photos in a row lost their worker, the last b"):
-        list(isolate(prepared.run, prepared.plan.pending, widths, Doomed))
+        list(isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Doomed))
     assert Output(tmp_path / "out").committed() == set()

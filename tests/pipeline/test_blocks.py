@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
+from pipeline.blocks import Failure, failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.records import Face, Photo
 
 
@@ -29,8 +29,8 @@ def test_photos_come_back_as_they_went():
 
 
 def test_a_failed_unit_has_a_reason_no_photos_and_the_same_schema():
-    block = failed_block("u", "disk full")
-    assert failure_of(block) == ("u", "disk full")
+    block = failed_block("u", "disk full", outside=True)
+    assert failure_of(block) == Failure("u", "disk full", outside=True)
     assert from_block(block) == []
     assert block.schema == to_block("u", photos(1)).schema
 

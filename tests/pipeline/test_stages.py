@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from operators.detect.contract import Detection
-from pipeline.blocks import failed_block, failure_of, from_block, to_block
+from pipeline.blocks import Failure, failed_block, failure_of, from_block, to_block
 from pipeline.config import build
 from pipeline.records import Face, Photo
 from pipeline.stages import Enhance, Restore, Stage, finite, one_line, resized, surest
@@ -56,8 +56,8 @@ def test_a_photo_that_raises_is_rejected_alone():
 
 
 def test_a_machine_that_fails_fails_the_unit_and_rejects_nobody():
-    assert failure_of(Halving()(to_block("u", unit("a", "disk")))) == ("u", "halve: OSError: no space left")
-    assert failure_of(Halving()(to_block("u", unit("bad", "disk")))) == ("u", "halve: OSError: no space left")
+    assert failure_of(Halving()(to_block("u", unit("a", "disk")))) == Failure("u", "halve: OSError: no space left")
+    assert failure_of(Halving()(to_block("u", unit("bad", "disk")))) == Failure("u", "halve: OSError: no space left")
 
 
 def test_a_failed_unit_passes_through_untouched():

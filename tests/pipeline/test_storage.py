@@ -12,6 +12,7 @@ import s3fs
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.storage import Location, StorageError, local_copy, open_location
+from pipeline.transient import is_transient
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -99,7 +100,7 @@ def test_names_may_not_leave_the_location(place: Location) -> None:
 
 
 def test_a_fetch_that_falls_short_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = open_location("memory://short")
+    place = open_location("memory://short", patience=0)
     place.put("a", b"123456")
     monkeypatch.setattr(MemoryFileSystem, "get_file", lambda self, name, to: Path(to).write_bytes(b"123"))
     with pytest.raises(StorageError, match="3 of 6 bytes"):
@@ -164,7 +165,7 @@ def test_other_failures_are_no_refusals(failure: OSError, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", fail)
     with pytest.raises(StorageError, match="cannot create memory://x/a"):
-        open_location("memory://x").put_if_absent("a", b"1")
+        open_location("memory://x", patience=0).put_if_absent("a", b"1")
 
 
 def test_the_probe_catches_a_server_that_ignores_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +213,70 @@ def test_relative_paths_survive_a_change_of_folder(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "out" / "a").read_bytes() == b"1"
 
 
+class Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """Fails the first `failures` reads and creations; a creation is carried out all the same."""
+
+    failures = 0
+    cachable = False
+
+    def _fail(self, error: Exception) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise error
+
+    def cat_file(self, path: str, **_: Any) -> bytes:
+        self._fail(ConnectionResetError("reset by peer"))
+        return bytes(super().cat_file(path))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        super().pipe_file(path, value, mode=mode)
+        self._fail(OSError(errno.EBUSY, "Please reduce your request rate"))
+
+
+def _flaky(failures: int, patience: float, monkeypatch: pytest.MonkeyPatch) -> Location:
+    monkeypatch.setattr("pipeline.transient.FIRST_PAUSE", 0.001)
+    place = open_location("memory://flaky", patience=patience)
+    vars(place)["_fs"] = Flaky()
+    place.delete("a")
+    place.put("a", b"1")
+    vars(place)["_fs"].failures = failures
+    return place
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _flaky(3, 5, monkeypatch).read("a") == b"1"
+    with pytest.raises(StorageError, match="reset by peer"):
+        _flaky(3, 0, monkeypatch).read("a")
+
+
+def test_a_creation_whose_answer_was_lost_is_found_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = _flaky(0, 5, monkeypatch)
+    vars(place)["_fs"].failures = 1
+    assert place.put_if_absent("b", b"mine") is False
+    assert place.read("b") == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.EBUSY, "slow down"), True),
+        (OSError(errno.ENOSPC, "full"), False),
+        (PermissionError("no"), False),
+        (TimeoutError(), True),
+        (ValueError("bad"), False),
+    ],
+)
+def test_what_passes_by_itself_is_told_from_what_does_not(error: Exception, passes: bool) -> None:
+    assert is_transient(error) is passes
+    wrapped = OSError(errno.EIO, "wrapped")
+    wrapped.__cause__ = error
+    assert is_transient(wrapped) is passes
+
+
 @pytest.mark.parametrize("url", ["nosuchthing://x/y", "s3://bucket/prefix"])
 def test_an_unreachable_place_is_one_clear_line(url: str) -> None:
     options = {"endpoint_url": "http://127.0.0.1:9", "key": "some-key", "secret": "some-secret"}
     with pytest.raises(StorageError) as caught:
-        open_location(url, options).entries()
+        open_location(url, options, patience=0).entries()
     assert url in str(caught.value) and "\n" not in str(caught.value)
     assert "some-" not in str(caught.value)
