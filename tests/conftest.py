@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real S3 server."""
+"""Fixtures for all tests: a real S3 server here; what a run needs, in runs.py."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import s3fs
+
+pytest_plugins = ["runs"]
 
 _START_SECONDS = 90
 
