@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2, engine, updates
+from jobs.benchmarks import dr2, engine, memory, updates
 
 
 @click.group("bench")
@@ -14,4 +14,5 @@ def command() -> None:
 
 command.add_command(dr2.command)
 command.add_command(engine.command)
+command.add_command(memory.command)
 command.add_command(updates.command)
