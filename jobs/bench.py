@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2, engine, memory, updates
+from jobs.benchmarks import dr2, engine, memory, updates, verify
 
 
 @click.group("bench")
@@ -16,3 +16,4 @@ command.add_command(dr2.command)
 command.add_command(engine.command)
 command.add_command(memory.command)
 command.add_command(updates.command)
+command.add_command(verify.command)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "restore": "Restore the faces of photographs; run it again to resume.",
     "status": "Count what an output holds.",
     "verify": "Read an output back and check every byte of it.",
+    "gc": "Find, and with --delete remove, what no commit record names.",
     "report": "Write the page that shows an output to a person.",
     "pack": "Pack images into shards.",
     "unpack": "Unpack restored photos from shards.",
@@ -41,6 +42,7 @@ _USAGE_ERRORS = {
     "pipeline.storage": ("StorageError",),
     "pipeline.unpacking": ("FileTaken",),
     "pipeline.ledger": ("LedgerError",),
+    "pipeline.verification.journal": ("JournalError",),
     "pipeline.session": ("ClusterError",),
     "operators.training.weights": ("WeightsError",),
 }

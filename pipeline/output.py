@@ -1,37 +1,36 @@
 """The reading side of an output: everything here follows from storage alone.
 
-`status`, `verify` and `report` use this and nothing else, so they work during a run, after it, and on
+`status`, `report` and `unpack` use this and nothing else, so they work during a run, after it, and on
 another machine.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.garbage import Garbage, find_garbage
 from pipeline.ledger import (
     COMMITS,
     COUNTS,
     MANIFEST,
-    REJECTS,
     RUN,
-    SHARDS,
     CommitRecord,
     LedgerError,
-    StoredObject,
     commit_name,
     unit_of_commit,
 )
-from pipeline.storage import Entry, Location, StorageError, StorageOptions
+from pipeline.parallel import ordered
+from pipeline.storage import Location, StorageError, StorageOptions
+from pipeline.verification import Checked, Finding, verify
 
 _READERS = 16  # requests in flight; object stores answer slowly but in parallel
 
@@ -57,15 +56,6 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something `verify` holds against an output: the object or unit, a dotted code, a line for a person."""
-
-    subject: str
-    code: str
-    message: str
 
 
 class Output:
@@ -102,8 +92,7 @@ class Output:
 
     def records(self) -> Iterator[CommitRecord]:
         """All commit records, by unit id. Raises LedgerError for one that cannot be read."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(self.record, sorted(self.committed()))
+        return ordered(self.record, sorted(self.committed()), _READERS)
 
     def record(self, unit: str) -> CommitRecord:
         """The commit record of a unit. Raises StorageError when there is none, LedgerError when unreadable."""
@@ -122,64 +111,17 @@ class Output:
         """What has been done so far."""
         return summarise(self.records())
 
-    def verify(self, on_unit: Callable[[CommitRecord], None] | None = None) -> list[Finding]:
-        """Read everything back: hashes, counts, no unit missing, no photo twice. [] when all is well.
+    def verify(self, on_unit: Callable[[Checked], None] | None = None) -> list[Finding]:
+        """Read everything back; [] when all is well. See `pipeline.verification.verify`."""
+        return verify(self.location, on_unit=on_unit).findings
 
-        on_unit: called after each unit, for progress.
+    def orphans(self) -> list[Garbage]:
+        """Objects that no commit record names, of any age: what interrupted or beaten attempts left.
+
+        Nobody reads them. During a run the objects of units about to be committed are among them.
         """
-        findings: list[Finding] = []
-        records: list[CommitRecord] = []
-        for unit in sorted(self.committed()):
-            try:
-                records.append(self.record(unit))
-            except LedgerError as error:
-                findings.append(Finding(commit_name(unit), "commit.unreadable", str(error)))
-        keys: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        with ThreadPoolExecutor(_READERS) as pool:
-            for record, (found, unit_keys) in zip(records, pool.map(self._check_unit, records), strict=True):
-                findings += found
-                keys[record.shard].update(unit_keys)
-                if on_unit is not None:
-                    on_unit(record)
-        return findings + _missing_units(records) + _repeated_keys(keys)
-
-    def orphans(self) -> list[Entry]:
-        """Objects that no commit record names: what interrupted or beaten attempts left. Nobody reads them.
-
-        During a run the objects of units about to be committed are among them.
-        """
-        entries = [entry for kind in (SHARDS, MANIFEST, REJECTS) for entry in self.location.entries(kind)]
-        # The records are read after the listing, so an object committed in between is not called an orphan.
-        named = {stored.name for record in self.records() for stored in record.objects}
-        return [entry for entry in entries if entry.name not in named]
-
-    def _check_unit(self, record: CommitRecord) -> tuple[list[Finding], list[str]]:
-        """What is wrong with one unit's objects, and the keys of its photos."""
-        findings = [finding for stored in record.objects if (finding := self._check_object(stored)) is not None]
-        if findings:
-            return findings, []
-        try:
-            table = self.manifest(record, ["key", "status"])
-        except (LedgerError, pa.ArrowException) as error:
-            return [Finding(record.unit, "manifest.unreadable", str(error))], []
-        statuses = Counter(table.column("status").to_pylist())
-        for name, count in {"photos": table.num_rows, **statuses}.items():
-            if record.counts.get(name) != count:
-                message = f"{count} {name} in the manifest, {record.counts.get(name)} in the commit record"
-                findings.append(Finding(record.unit, "manifest.mismatch", message))
-        return findings, table.column("key").to_pylist()
-
-    def _check_object(self, stored: StoredObject) -> Finding | None:
-        entry = self.location.stat(stored.name)
-        if entry is None:
-            return Finding(stored.name, "object.missing", "a commit record names it, and it is not there")
-        if entry.size != stored.bytes:
-            return Finding(stored.name, "object.changed", f"{entry.size} bytes, committed were {stored.bytes}")
-        with self.location.local(stored.name) as path, open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != stored.sha256:
-            return Finding(stored.name, "object.changed", f"sha256 {digest}, committed was {stored.sha256}")
-        return None
+        found = find_garbage(self.location, timedelta(0))
+        return [garbage for garbage in [*found.garbage, *found.kept] if garbage.kind == "orphan"]
 
 
 def summarise(records: Iterable[CommitRecord]) -> Status:
@@ -210,23 +152,3 @@ def summarise(records: Iterable[CommitRecord]) -> Status:
         started=min(started, default=None),
         ended=max(ended, default=None),
     )
-
-
-def _missing_units(records: Sequence[CommitRecord]) -> list[Finding]:
-    parts: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
-    for record in records:
-        parts[record.shard, record.parts].add(record.part)
-    return [
-        Finding(shard, "unit.missing", f"parts {missing} of {count} are not committed; run restore again")
-        for (shard, count), done in parts.items()
-        if (missing := sorted(set(range(count)) - done))
-    ]
-
-
-def _repeated_keys(keys: Mapping[str, Counter[str]]) -> list[Finding]:
-    return [
-        Finding(shard, "photo.repeated", f"the photo {key!r} is there {count} times")
-        for shard, counted in keys.items()
-        for key, count in counted.items()
-        if count > 1
-    ]

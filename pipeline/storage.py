@@ -16,7 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ StorageOptions = Mapping[str, Any]
 """Arguments of the fsspec filesystem, e.g. {"endpoint_url": ..., "key": ..., "secret": ...}."""
 
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
+_LEFTOVER = re.compile(r"\.(probe-[0-9a-f]{16}|.+\.[0-9a-f]{8}\.tmp)")
 
 
 class StorageError(Exception):
@@ -41,11 +43,29 @@ class StorageError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A stored object: name relative to its location, bytes, and a fingerprint of the content."""
+    """A stored object: name relative to its location, bytes, and a fingerprint of the content.
+
+    modified: when it was last written by the storage's clock, None where the storage does not tell. It says nothing
+    about the content, so it does not count when entries are compared.
+    """
 
     name: str
     size: int
     etag: str
+    modified: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, order=True)
+class Upload:
+    """An unfinished multipart upload of an object store: the object's name, the store's id, bytes sent so far.
+
+    started: by the storage's clock; None where the storage does not tell.
+    """
+
+    name: str
+    id: str
+    size: int
+    started: datetime | None = field(default=None, compare=False)
 
 
 class Location:
@@ -110,6 +130,13 @@ class Location:
         path = self._path(name)
         data = self._trying("read", name, lambda: _or_none(self._fs.cat_file, path))
         return None if data is None else bytes(data)
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Bytes `start` up to `end` of an object that is that long; fewer if it became shorter."""
+        if start >= end:
+            return b""
+        path = self._path(name)
+        return bytes(self._trying("read", name, lambda: self._fs.cat_file(path, start=start, end=end)))
 
     def fetch(self, name: str, to: Path) -> None:
         """Copy an object into the local file `to`; StorageError unless all of it arrived."""
@@ -178,6 +205,64 @@ class Location:
         path = self._path(name)
         self._trying("delete", name, lambda: _or_none(self._fs.rm_file, path))
 
+    def leftovers(self, folder: str = "") -> list[Entry]:
+        """What a `put` or `probe` that was killed left in `folder` itself, sorted by name.
+
+        Local folders keep the unfinished file of a `put`, which `entries` hides; any place may keep a probe.
+        """
+        path = self._path(folder)
+        found = self._trying("list", folder, lambda: _or_none(self._list, path)) or []
+        prefix = f"{folder}/" if folder else ""
+        names = ((prefix + info["name"].rpartition("/")[2], info) for info in found if _is_file(info))
+        return sorted(_entry(name, info) for name, info in names if is_leftover(name))
+
+    def uploads(self) -> list[Upload]:
+        """The unfinished multipart uploads of objects below this location, sorted; [] on anything but S3.
+
+        Nobody sees their bytes, and everybody pays for them until somebody aborts them.
+        """
+        if not self._is_s3:
+            return []
+        bucket, prefix, _ = self._fs.split_path(self.url)
+        prefix = f"{prefix}/" if prefix else ""
+        found: list[Upload] = []
+        place: dict[str, str] = {}
+        with self._reporting("list the unfinished uploads of", ""):
+            while True:
+                page = self._fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **place)
+                for upload in page.get("Uploads", []):
+                    # Not every server heeds Prefix.
+                    if upload["Key"].startswith(prefix):
+                        size = self._uploaded(bucket, upload["Key"], upload["UploadId"])
+                        name = upload["Key"].removeprefix(prefix)
+                        found.append(Upload(name, upload["UploadId"], size, _moment(upload.get("Initiated"))))
+                after = {
+                    "KeyMarker": page.get("NextKeyMarker") or "",
+                    "UploadIdMarker": page.get("NextUploadIdMarker") or "",
+                }
+                if not page.get("IsTruncated") or after == place:
+                    return sorted(found)
+                place = after
+
+    def abort(self, upload: Upload) -> None:
+        """Give up an unfinished upload and free its bytes; there being none any more is fine."""
+        with self._reporting("abort the upload of", upload.name), suppress(FileNotFoundError):
+            bucket, key, _ = self._fs.split_path(self._path(upload.name))
+            self._fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
+
+    def _uploaded(self, bucket: str, key: str, upload: str) -> int:
+        """Bytes in the parts of an unfinished upload; 0 when it has just ended."""
+        size, marker = 0, 0
+        with suppress(FileNotFoundError):
+            while True:
+                page = self._fs.call_s3("list_parts", Bucket=bucket, Key=key, UploadId=upload, PartNumberMarker=marker)
+                size += sum(part["Size"] for part in page.get("Parts", []))
+                after = page.get("NextPartNumberMarker") or marker
+                if not page.get("IsTruncated") or after == marker:
+                    break
+                marker = after
+        return size
+
     def probe(self) -> None:
         """Prove that this place can be written to and that put_if_absent refuses a second writer.
 
@@ -207,6 +292,10 @@ class Location:
                 raise OSError(f"this protocol needs another package ({error})") from error
             except ValueError as error:
                 raise OSError(f"fsspec knows no such protocol ({error})") from error
+
+    @property
+    def _is_s3(self) -> bool:
+        return self.url.startswith(("s3://", "s3a://"))
 
     def _path(self, name: str) -> str:
         # An absolute or climbing name would leave the location; object stores would take it literally.
@@ -241,6 +330,9 @@ class Location:
 
     def _find(self, path: str) -> Any:
         return self._fs.find(path, detail=True, withdirs=False)
+
+    def _list(self, path: str) -> Any:
+        return self._fs.ls(path, detail=True)
 
     def _trying(self, verb: str, name: str, call: Callable[[], Result]) -> Result:
         """What `call` returns, tried again with growing pauses while the storage is only busy or away."""
@@ -299,12 +391,32 @@ def _or_none(call: Callable[[str], Result], path: str) -> Result | None:
         return None
 
 
+def is_leftover(name: str) -> bool:
+    """Whether an object of this name is what a `put` or `probe` that was killed leaves."""
+    return _LEFTOVER.fullmatch(name.rpartition("/")[2]) is not None
+
+
 def _entry(name: str, info: Mapping[str, Any]) -> Entry:
     etag = str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "").strip('"')
     if not etag:
         changed = info.get("mtime") or info.get("created") or ""
         etag = f"{info['size']}-{changed}"
-    return Entry(name, int(info["size"]), etag)
+    modified = info.get("LastModified") or info.get("mtime") or info.get("created")
+    return Entry(name, int(info["size"]), etag, _moment(modified))
+
+
+def _moment(value: Any) -> datetime | None:
+    """A time as file systems tell it (seconds since 1970, ISO 8601, or a datetime; without a zone: UTC), or None."""
+    if isinstance(value, int | float):
+        value = datetime.fromtimestamp(value, UTC)
+    elif isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _is_file(info: Mapping[str, Any]) -> bool:

@@ -11,10 +11,10 @@ import io
 import os
 import secrets
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal, Protocol
 
 _BLOCK = tarfile.BLOCKSIZE
 _MAX_EXTENSION = 2**20  # bytes of a long name or pax header; real ones are far below
@@ -76,6 +76,24 @@ def scan(path: Path) -> tuple[list[Member], Problem | None]:
         return _Scanner(file, path.stat().st_size).scan()
 
 
+class Readable(Protocol):
+    """As much of a binary file as a scan needs. It reads forward, and again what it read last."""
+
+    def seek(self, offset: int, /) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def scan_stream(
+    file: Readable, size: int, on_member: Callable[[Member], None] | None = None
+) -> tuple[list[Member], Problem | None]:
+    """As `scan`, of a file that is not on this machine's disk; size: its bytes.
+
+    on_member: called with each member when its header has been read and its data have not.
+    """
+    return _Scanner(file, size, on_member).scan()
+
+
 class _Broken(Exception):
     """The walk cannot go on; carries the problem."""
 
@@ -85,8 +103,8 @@ class _Broken(Exception):
 
 
 class _Scanner:
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.size = file, size
+    def __init__(self, file: Readable, size: int, on_member: Callable[[Member], None] | None = None) -> None:
+        self.file, self.size, self.on_member = file, size, on_member
         self.position = 0
         self.members: list[Member] = []
 
@@ -152,6 +170,8 @@ class _Scanner:
         if not complete and kind == "file":
             kind = "cut"
         self.members.append(Member(name, offset, size, kind))
+        if self.on_member is not None:
+            self.on_member(self.members[-1])
         if not complete:
             raise self._truncated(f"it ends inside {name!r}")
         self.position = offset + _padded(size)

@@ -49,6 +49,12 @@ def parse_unit_id(unit: str) -> tuple[str, int, int] | None:
     return (match["shard"], int(match["part"]), int(match["parts"])) if match else None
 
 
+def base_unit(name: str) -> str:
+    """The unit that a committed name is of: of "UNIT.retry1", a later attempt at a part of it, that is UNIT."""
+    match = _ID.match(name)
+    return match[0] if match and name[match.end() : match.end() + 1] == "." else name
+
+
 def cut(shard: ShardRef, index: ShardIndex, *, max_samples: int = 256, max_bytes: int = 256 * 2**20) -> list[Unit]:
     """Cut a shard into units of at most `max_samples` samples and `max_bytes` bytes (or one larger sample).
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs.benchmarks.faces import mixed_faces
+from jobs.benchmarks.host import cpu
 from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
 from jobs.options import as_json
 from operators.dr2.checkpoints import load_prior
@@ -119,18 +118,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def machine(precision: str = "float32") -> str:
     """One line about what this runs on. precision: of the network."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}"
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
+    return f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {precision}"
 
 
 def table(timings: Sequence[Timing]) -> str:

@@ -1,0 +1,179 @@
+"""The verification of an output, or of a sample of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.ledger import COMMITS, LedgerError, commit_name, unit_of_commit
+from pipeline.parallel import ordered
+from pipeline.storage import Location, StorageError
+from pipeline.units import base_unit, parse_unit_id
+from pipeline.verification.findings import Finding, Remedies
+from pipeline.verification.journal import Journal
+from pipeline.verification.keys import Keys, shard_of
+from pipeline.verification.record import SUFFIXES, belongs, missing_objects, parse_record
+from pipeline.verification.sample import Sample
+from pipeline.verification.unit import check_unit
+
+READERS = 16
+"""Units read at once: object stores answer slowly but in parallel, and hashing leaves Python's lock alone."""
+
+_GIVE_UP = 3 * READERS  # units in a row that storage refused to read: not they are broken, it is
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Progress. unit: just dealt with; done: of how many `units`; bytes: read for it."""
+
+    unit: str
+    done: int
+    units: int
+    bytes: int
+
+
+@dataclass
+class Verification:
+    """units: committed; read: of them, now; read_before: by the journal, well and unchanged since; bytes: read."""
+
+    units: int = 0
+    read: int = 0
+    read_before: int = 0
+    bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class _Unit:
+    """What became of a unit. shard: by its record; record: its bytes, attempt its id, when it was read back now."""
+
+    name: str
+    shard: str = ""
+    attempt: str = ""
+    record: bytes = b""
+    was_read: bool = False
+    was_read_before: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    photos: list[tuple[str, bool]] = field(default_factory=list)
+    bytes: int = 0
+    failed: bool = False
+
+
+def verify(
+    location: Location,
+    sample: Sample | None = None,
+    journal: Journal | None = None,
+    on_unit: Callable[[Checked], None] | None = None,
+) -> Verification:
+    """Hold the output at `location` against its commit records, and read its units back.
+
+    For every unit: its record can be read and names objects of its own, each there and as long as committed; no
+    unit of a shard is missing. For the units that are read: every byte is as committed, the manifest fits the
+    record, the tars end cleanly and hold what the manifest names, as it describes it, and no photo is there twice.
+
+    sample: read only these units back. journal: leave out the tars of units that were read before, and note the
+    others. on_unit: called after each unit. Writes nothing to the output, and may be called during a run.
+
+    Memory grows with the number of objects (their names and sizes), not with their bytes.
+    Raises StorageError when storage cannot be listed or goes on refusing; one object it refuses is a finding.
+    """
+    return _Verifier(location, sample, journal).run(on_unit)
+
+
+class _Verifier:
+    def __init__(self, location: Location, sample: Sample | None, journal: Journal | None) -> None:
+        self.location, self.journal = location, journal
+        self.remedies = Remedies(location.url)
+        # Records before objects: what a record of this listing names is in the later one.
+        names = (unit_of_commit(entry.name) for entry in location.entries(COMMITS))
+        self.units = sorted(name for name in names if name is not None)
+        self.sizes = {entry.name: entry.size for kind in SUFFIXES for entry in location.entries(kind)}
+        self.chosen = set(self.units) if sample is None else sample.draw(self.units)
+
+    def run(self, on_unit: Callable[[Checked], None] | None) -> Verification:
+        found = Verification(units=len(self.units))
+        keys = Keys(self.chosen, self.remedies)
+        repeated: list[Finding] = []
+        shards: dict[str, str] = {}
+        gaps, refused = _gaps(self.units), 0
+        for done, unit in enumerate(ordered(self._unit, self.units, READERS), 1):
+            found.findings += unit.findings
+            found.bytes += unit.bytes
+            found.read += unit.was_read
+            found.read_before += unit.was_read_before
+            if unit.shard and (shard := shard_of(unit.name)) in gaps:
+                shards[shard] = unit.shard
+            if unit.name in self.chosen:
+                repeated += keys.add(unit.name, unit.shard, unit.photos)
+            if self.journal is not None and unit.was_read and not unit.failed:
+                self.journal.note(unit.name, unit.attempt, unit.record, unit.findings)
+            refused = refused + 1 if unit.failed else 0
+            if refused == _GIVE_UP:
+                raise StorageError(f"{refused} units in a row could not be read; the last: {unit.findings[-1].message}")
+            if on_unit is not None:
+                on_unit(Checked(unit.name, done, len(self.units), unit.bytes))
+        found.findings += [
+            finding for shard, parts in gaps.items() for finding in self._gap(shard, shards.get(shard, shard), parts)
+        ]
+        found.findings += repeated
+        return found
+
+    def _unit(self, name: str) -> _Unit:
+        """Everything about one unit; runs in a thread."""
+        unit = _Unit(name)
+        try:
+            self._check(unit)
+        except StorageError as error:
+            unit.failed = True
+            unit.findings.append(Finding(commit_name(name), "commit.unreadable", str(error), self.remedies.retry(name)))
+        except LedgerError as error:
+            remedy = self.remedies.unreadable(name, str(error))
+            unit.findings.append(Finding(commit_name(name), "commit.unreadable", str(error), remedy))
+        return unit
+
+    def _check(self, unit: _Unit) -> None:
+        data = self.location.read_or_none(commit_name(unit.name))
+        if data is None:
+            raise LedgerError(
+                f"{commit_name(unit.name)} was listed and is not there any more; was it deleted just now?"
+            )
+        record = parse_record(data, unit.name)
+        unit.shard, unit.attempt, unit.record = record.shard, record.attempt, data
+        unit.findings += belongs(record, unit.name, self.remedies)
+        if unit.findings:
+            return
+        unit.findings += missing_objects(self.location, record, self.sizes, self.remedies)
+        if unit.findings or unit.name not in self.chosen:
+            return
+        unit.was_read_before = self.journal is not None and (unit.name, data) in self.journal
+        unit.was_read = not unit.was_read_before
+        check = check_unit(self.location, record, self.remedies, manifest_only=unit.was_read_before)
+        unit.findings += check.findings
+        unit.photos, unit.bytes, unit.failed = check.photos, check.bytes, check.failed
+
+    def _gap(self, shard: str, name: str, parts: Mapping[int, set[int]]) -> Iterator[Finding]:
+        """What a shard lacks. shard: its id; name: as the input calls it; parts: those done, by their number in all."""
+        if len(parts) > 1:
+            cuts = " and as ".join(map(str, sorted(parts)))
+            patterns = [f"{shard}-*-of-{count:04d}" for count in parts]
+            remedy = self.remedies.one_cut(patterns, name)
+            yield Finding(name, "unit.overlap", f"committed as {cuts} units, so photos are there twice", remedy)
+            return
+        for count, done in parts.items():
+            missing = sorted(set(range(count)) - done)
+            yield Finding(name, "unit.missing", f"parts {missing} of {count} are not committed", self.remedies.finish())
+
+
+def _gaps(units: Sequence[str]) -> dict[str, dict[int, set[int]]]:
+    """The shards that are not committed once and wholly: by shard id and number of parts, the parts that are."""
+    parts: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for unit in units:
+        if base_unit(unit) == unit and (parsed := parse_unit_id(unit)):
+            shard, part, count = parsed
+            parts[shard][count].add(part)
+    return {
+        shard: dict(cuts)
+        for shard, cuts in parts.items()
+        if len(cuts) > 1 or any(len(done) < count for count, done in cuts.items())
+    }
