@@ -92,8 +92,14 @@ def find_garbage(
     found = Findings()
     candidates = {candidate.name: candidate for candidate in _candidates(location, found)}
     uploads = list(_uploads(location, found))
-    # After the listing: what was committed meanwhile is then named here.
-    units = sorted({unit for entry in location.entries(COMMITS) if (unit := unit_of_commit(entry.name)) is not None})
+    # After the listing of the objects: what was committed meanwhile is then named here.
+    units: list[str] = []
+    for entry in location.entries(COMMITS):
+        unit = unit_of_commit(entry.name)
+        if unit is None:
+            found.foreign.append(entry.name)
+        else:
+            units.append(unit)
     found.units = len(units)
     for done, record in enumerate(ordered(lambda unit: _record(location, unit), units, _WORKERS), 1):
         for stored in record.objects if record is not None else ():
@@ -140,7 +146,6 @@ def _candidates(location: Location, found: Findings) -> Iterator[Garbage]:
                 yield Garbage(entry.name, "orphan", entry.size, entry.modified, unit)
             elif not is_leftover(entry.name):
                 found.foreign.append(entry.name)
-    found.foreign += [entry.name for entry in location.entries(COMMITS) if unit_of_commit(entry.name) is None]
     for folder in ("", COMMITS, SHARDS, MANIFEST, REJECTS):
         for entry in location.leftovers(folder):
             kind: Kind = "probe" if entry.name.rpartition("/")[2].startswith(".probe-") else "unfinished"

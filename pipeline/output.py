@@ -112,7 +112,7 @@ class Output:
         return summarise(self.records())
 
     def verify(self, on_unit: Callable[[Checked], None] | None = None) -> list[Finding]:
-        """Read everything back; [] when all is well. See `pipeline.verification.verify`."""
+        """Read everything back; [] when all is well. See `pipeline.verification`."""
         return verify(self.location, on_unit=on_unit).findings
 
     def orphans(self) -> list[Garbage]:

@@ -12,6 +12,6 @@ from __future__ import annotations
 from pipeline.verification.findings import Finding
 from pipeline.verification.journal import Journal, JournalError
 from pipeline.verification.sample import Sample
-from pipeline.verification.verify import READERS, Checked, Verification, verify
+from pipeline.verification.whole import READERS, Checked, Verification, verify
 
 __all__ = ["READERS", "Checked", "Finding", "Journal", "JournalError", "Sample", "Verification", "verify"]

@@ -162,7 +162,8 @@ class _UnitReader:
 
 def _rows(data: bytes) -> list[dict[str, Any]]:
     """The manifest's rows, with the names of their faces for "faces": the rest of a face is large and not needed."""
-    table = pq.read_table(pa.BufferReader(data), columns=_COLUMNS)
+    # Many are read at once already: Arrow's own threads and its look-ahead cost more than they give.
+    table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(_COLUMNS, use_threads=False)
     faces = table.column("faces").combine_chunks()
     names = iter(faces.flatten().field("name").to_pylist())
     counts = faces.value_lengths().to_pylist()

@@ -1,4 +1,4 @@
-"""The verification of an output, or of a sample of it."""
+"""The verification of a whole output, or of a sample of it."""
 
 from __future__ import annotations
 
