@@ -72,9 +72,9 @@ def command(
     with _place(output, parse_storage(storage_options)) as location:
         if location.entries():
             raise ConfigError(f"{location.url} is not empty; name another --output")
-        make_output(location, units, photos, photo_kb * 1000)
         if cold and not location.is_local:
             raise ConfigError("--cold is for local folders: what a server keeps in memory is its own affair")
+        make_output(location, units, photos, photo_kb * 1000)
         timings = measure(location, rounds, cold)
     if as_json:
         click.echo(json.dumps({"machine": cpu(), "timings": [asdict(timing) for timing in timings]}, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample
 from operators.dr2.schedule import Schedule
 from operators.restoration import unit_range
+from pipeline.config import ConfigError
+from pipeline.output import Output
 
 
 def test_the_straightforward_loop_and_the_engine_find_the_same_face() -> None:
@@ -104,3 +107,21 @@ def test_the_published_network_costs_what_is_known_of_it() -> None:
     prior = published("cpu", "float32")
     assert sum(weights.numel() for weights in prior.network.parameters()) == pytest.approx(93.6e6, rel=1e-3)
     assert flops(prior) == pytest.approx(388e9, rel=0.02)
+
+
+def test_verification_is_measured_against_reading(tmp_path: Path) -> None:
+    options = ["verify", "--units", "11", "--photos", "2", "--photo-kb", "50", "--rounds", "2", "--cold"]
+    result = CliRunner().invoke(
+        command, [*options, "--output", str(tmp_path / "out"), "--json"], catch_exceptions=False
+    )
+    answer = json.loads(result.stdout)
+    assert "cores" in answer["machine"]
+    read, hashed, verified, again = answer["timings"]
+    assert [one["way"] for one in (read, hashed, verified)] == ["read", "sha256 in memory", "verify"]
+    stored = sum(item.bytes for record in Output(tmp_path / "out").records() for item in record.objects)
+    for one in (read, hashed, verified, again):
+        assert one["bytes"] == stored > 11 * 50_000
+        assert one["ratio"] == pytest.approx(read["seconds"] / one["seconds"])
+    for wrong, said in ((str(tmp_path / "out"), "is not empty"), ("memory://bench", "--cold is for local folders")):
+        with pytest.raises(ConfigError, match=said):
+            CliRunner().invoke(command, [*options, "--output", wrong], catch_exceptions=False)

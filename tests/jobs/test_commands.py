@@ -35,6 +35,7 @@ def test_help_lists_every_command_and_loads_none():
         "plan",
         "status",
         "verify",
+        "gc",
         "report",
         "pack",
         "unpack",
@@ -48,7 +49,8 @@ def test_help_lists_every_command_and_loads_none():
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "plan", "restore", "status", "verify", "report", "pack", "unpack", "train", "fit-niqe", "evaluate"]
+    "name",
+    ["demo", "plan", "restore", "status", "verify", "gc", "report", "pack", "unpack", "train", "fit-niqe", "evaluate"],
 )
 def test_every_command_is_there_and_explains_itself(name):
     assert answer(cli.command, name, "--help").startswith("Usage: ")
