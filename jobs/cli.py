@@ -19,6 +19,7 @@ _COMMANDS = {
     "plan": "Say what a run would do and cost, without doing it.",
     "restore": "Restore the faces of photographs; run it again to resume.",
     "status": "Count what an output holds.",
+    "retry": "Try quarantined photos again, after a fix.",
     "verify": "Read an output back and check every byte of it.",
     "gc": "Find, and with --delete remove, what no commit record names.",
     "report": "Write the page that shows an output to a person.",

@@ -51,6 +51,11 @@ def packed_config(config: Config) -> Config | None:
     return _of_packed(config, packed) if packed.exists(_LISTING) else None
 
 
+def holds_images(output: Output) -> bool:
+    """Whether an output was made of images, not of shards."""
+    return output.location.child(PACKED).exists(_LISTING)
+
+
 def unpack_restored(output: Output) -> str:
     """Write the photos of a finished output as files; returns their folder."""
     folder = output.location.child(RESTORED)

@@ -182,6 +182,8 @@ def _record(
         seconds={stage: round(value, 3) for stage, value in spent.items()},
         started=first.started,
         ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        replaced=dict(sorted(Counter(photo.replaces for photo in photos if photo.replaces).items())),
+        settings=dict(context.settings),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -170,13 +171,14 @@ def load(
     file: str | Path | None = None,
     assignments: Iterable[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration of ``file`` (YAML or TOML), then ``a.b=value`` assignments, then ``overrides``.
+    """The configuration ``base`` (nested) or of ``file`` (YAML or TOML), then assignments, then ``overrides``.
 
     The keys of ``overrides`` are dotted too; a None among its values says nothing. Values of assignments are
     YAML: ``--set restore.n=4``. Raises ConfigError, one line.
     """
-    data = _read(Path(file)) if file is not None else {}
+    data = _read(Path(file)) if file is not None else copy.deepcopy(dict(base or {}))
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator:

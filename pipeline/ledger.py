@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT = "dr2e.commit/1"
@@ -48,6 +48,9 @@ class CommitRecord:
     attempt: the random id in the names of its objects. shard, shard_bytes, shard_etag: the input it came from
     (relative name); part, parts: its place in it. counts: see COUNTS. errors: rejected photos by code.
     models: what was used, by role. seconds: time spent by stage. started, ended: ISO 8601, UTC.
+
+    Of a unit that tries rejected photos of another again ("UNIT.retry1") also: replaced, those photos by the code
+    they had been rejected with; settings, what was set otherwise than run.json says, by dotted name.
     """
 
     unit: str
@@ -64,6 +67,8 @@ class CommitRecord:
     seconds: dict[str, float]
     started: str
     ended: str
+    replaced: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def object(self, kind: str) -> StoredObject | None:
         """The unit's object in folder `kind` (SHARDS, MANIFEST or REJECTS), or None when it has none."""
@@ -72,6 +77,9 @@ class CommitRecord:
     def to_json(self) -> bytes:
         """The record as stored: UTF-8 JSON."""
         fields = {name: value for name, value in vars(self).items() if not name.startswith("shard")}
+        for name in ("replaced", "settings"):
+            if not fields[name]:
+                del fields[name]
         fields["shard"] = {"name": self.shard, "bytes": self.shard_bytes, "etag": self.shard_etag}
         fields["objects"] = [vars(item) for item in self.objects]
         return json.dumps({"format": FORMAT, **fields}, indent=1, allow_nan=False).encode()

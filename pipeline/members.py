@@ -25,7 +25,7 @@ class CommitContext:
     """What the whole run has in common and every photo's provenance repeats.
 
     models: role to name and hash; versions: package to version. original: keep the input image beside the
-    restored one. limits: those the photos were decoded under.
+    restored one. limits: those the photos were decoded under. settings: those of a retry that differ from run.json.
     """
 
     seed: int
@@ -33,6 +33,7 @@ class CommitContext:
     versions: Mapping[str, str]
     original: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pipeline.ledger import (
 )
 from pipeline.parallel import ordered
 from pipeline.storage import Location, StorageError, StorageOptions
+from pipeline.units import base_unit, retry_number
 from pipeline.verification import Checked, Finding, verify
 
 _READERS = 16  # requests in flight; object stores answer slowly but in parallel
@@ -37,7 +39,7 @@ _READERS = 16  # requests in flight; object stores answer slowly but in parallel
 
 @dataclass(frozen=True)
 class Status:
-    """Sums over all commit records.
+    """Sums over all commit records. A photo that was tried again counts as what came of it last.
 
     units: committed; units_open: known to be missing, that is, of shards of which a part is committed.
     shards: of which anything is committed. counts, errors, seconds: as in the records. bytes: of the objects.
@@ -91,8 +93,28 @@ class Output:
         return {unit for unit in units if unit is not None}
 
     def records(self) -> Iterator[CommitRecord]:
-        """All commit records, by unit id. Raises LedgerError for one that cannot be read."""
-        return ordered(self.record, sorted(self.committed()), _READERS)
+        """All commit records, by unit id, later attempts behind their unit. Raises LedgerError for one that cannot be
+        read."""
+        units = sorted(self.committed(), key=lambda unit: (base_unit(unit), retry_number(unit)))
+        return ordered(self.record, units, _READERS)
+
+    def histories(self) -> Iterator[list[CommitRecord]]:
+        """The records of each unit: its own, then those of later attempts at photos it rejected."""
+        for _, records in groupby(self.records(), key=lambda record: base_unit(record.unit)):
+            yield list(records)
+
+    def rows(self, history: Sequence[CommitRecord], columns: Sequence[str]) -> list[tuple[CommitRecord, pa.Table]]:
+        """Manifest rows of a unit by record; of a photo that was tried again, only what came of it last."""
+        if len(history) == 1:
+            return [(history[0], self.manifest(history[0], columns))]
+        found: list[tuple[CommitRecord, pa.Table]] = []
+        known: set[str] = set()
+        for record in reversed(history):
+            table = self.manifest(record, list({*columns, "key"}))
+            keys = table.column("key").to_pylist()
+            found.insert(0, (record, table.filter([key not in known for key in keys]).select(list(columns))))
+            known.update(keys)
+        return found
 
     def record(self, unit: str) -> CommitRecord:
         """The commit record of a unit. Raises StorageError when there is none, LedgerError when unreadable."""
@@ -132,11 +154,15 @@ def summarise(records: Iterable[CommitRecord]) -> Status:
     started: list[str] = []
     ended: list[str] = []
     for record in records:
-        units += 1
+        if not record.replaced:
+            units += 1
+            parts[record.shard] = record.parts
+        again = sum(record.replaced.values())  # counted with their unit already
+        counts.subtract({"photos": again, "rejected": again})
+        errors.subtract(record.replaced)
         size += sum(stored.bytes for stored in record.objects)
         counts.update(record.counts)
         errors.update(record.errors)
-        parts[record.shard] = record.parts
         started.append(record.started)
         ended.append(record.ended)
         for stage, value in record.seconds.items():
@@ -146,7 +172,7 @@ def summarise(records: Iterable[CommitRecord]) -> Status:
         units_open=sum(parts.values()) - units,
         shards=len(parts),
         counts=dict(counts),
-        errors=dict(errors.most_common()),
+        errors=dict((+errors).most_common()),
         seconds=dict(seconds),
         bytes=size,
         started=min(started, default=None),

@@ -73,6 +73,7 @@ class Photo:
     width, height: pixels, upright; 0 until decoded. grey: the photo has no colour.
     status: "pending" until a stage decides: "restored", "no_face" or "rejected".
     error, message: why it was rejected: a dotted code ("image.truncated") and one line for a person.
+    replaces: the code it had been rejected with before it was tried again; "" the first time.
     seconds: time spent on it by stage.
     """
 
@@ -95,6 +96,7 @@ class Photo:
     status: PhotoStatus = "pending"
     error: str = ""
     message: str = ""
+    replaces: str = ""
     faces: list[Face] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -151,6 +153,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
         ("error", pa.string()),
         ("message", pa.string()),
+        ("replaces", pa.string()),
         ("faces", pa.list_(_FACE)),
         ("seconds", pa.map_(pa.string(), pa.float64())),
     ]

@@ -61,7 +61,7 @@ class _Rounds:
         if not left.complete:
             failure = next(iter(self.failures.values()), None)
             reason = f"{failure.unit}: {failure.failure}" if failure else "their workers died"
-            raise RunFailed(f"units of {len(left.reads)} shards could not be finished; {reason}")
+            raise RunFailed(f"not everything could be finished; {reason}; run it again to go on")
 
     def round(self, left: Left) -> None:
         """One pass of the stream; when it breaks off, what it has committed stays."""

@@ -30,8 +30,9 @@ class RunMismatch(ValueError):
 class Run:
     """One output and what makes it. Travels to workers; it holds credentials and therefore shows nothing."""
 
-    def __init__(self, config: Config, models: Models) -> None:
-        self.config = config
+    def __init__(self, config: Config, models: Models, settings: Mapping[str, Any] | None = None) -> None:
+        """settings: of a retry, those that differ from the run's, by dotted name."""
+        self.config, self.settings = config, dict(settings or {})
         self.models = models
         patience = config.resources.patience_seconds
         self.output = Output(Location(config.output, config.storage.output, patience=patience))
@@ -44,7 +45,7 @@ class Run:
         """What every photo's provenance repeats."""
         models = {role: f"{model['name']} {model['sha256']}".rstrip() for role, model in self.models.to_json().items()}
         limits = ImageLimits(max_pixels=self.config.limits.max_pixels, max_bytes=self.config.limits.max_bytes)
-        return CommitContext(self.config.seed, models, self.versions, self.config.write.original, limits)
+        return CommitContext(self.config.seed, models, self.versions, self.config.write.original, limits, self.settings)
 
     def record(self, shards: Sequence[ShardRef]) -> dict[str, Any]:
         """The content of ``run.json``: settings, models, versions and input, no credentials."""

@@ -49,6 +49,17 @@ def parse_unit_id(unit: str) -> tuple[str, int, int] | None:
     return (match["shard"], int(match["part"]), int(match["parts"])) if match else None
 
 
+def retry_id(unit: str, number: int) -> str:
+    """The name of the `number`-th later attempt (from 1) at photos that `unit` rejected."""
+    return f"{unit}.retry{number}"
+
+
+def retry_number(name: str) -> int:
+    """Which later attempt a committed name is of; 0 for a unit itself."""
+    number = name.removeprefix(base_unit(name)).removeprefix(".retry")
+    return int(number) if number.isdecimal() else 0
+
+
 def base_unit(name: str) -> str:
     """The unit that a committed name is of: of "UNIT.retry1", a later attempt at a part of it, that is UNIT."""
     match = _ID.match(name)

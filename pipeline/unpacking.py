@@ -47,7 +47,7 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
     counts = Unpacked()
     taken: set[str] = set()
     for record in output.records():
-        counts.rejected += record.counts["rejected"]
+        counts.rejected += record.counts["rejected"] - sum(record.replaced.values())
         for unit_photo in _photos(output, record):
             name = unit_photo.free_name(taken)
             taken.add(name)

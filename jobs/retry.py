@@ -1,0 +1,182 @@
+"""``dr2e retry``: try quarantined photos once more."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import click
+
+from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.images import holds_images, unpack_restored
+from jobs.options import as_json, parse_storage, storage_options
+from jobs.restore import Interrupted, interruptible
+from jobs.status import opened
+from pipeline.config import Config, load
+from pipeline.models import describe
+from pipeline.output import Output
+from pipeline.replay import Plan, Replay, make_plan
+from pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a retry. tried: photos by the code they had been rejected with; restored, no_face, rejected: what
+    became of them; left_out: photos that were not tried, by code; quarantined: photos of the output rejected now."""
+
+    output: str
+    tried: dict[str, int]
+    restored: int
+    no_face: int
+    rejected: int
+    left_out: dict[str, int]
+    quarantined: int
+
+
+def retry(
+    output: str,
+    codes: Collection[str] = (),
+    assignments: Collection[str] = (),
+    *,
+    storage: Mapping[str, Any] | None = None,
+    address: str | None = None,
+    progress: TextIO | None = None,
+) -> Summary:
+    """Do the rejected photos of ``output`` again with the settings of its run; see `pipeline.replay`.
+
+    codes: only photos rejected for these reasons. assignments: "section.name=value" of ``limits`` and ``resources``.
+
+    Raises ConfigError where no run was started, RunMismatch for other settings or models than the run's, StorageError,
+    LedgerError, ClusterError, RunFailed.
+    """
+    found = opened(output, storage)
+    run = run_again(found, assignments, storage or {})
+    plan = make_plan(run.output, codes)
+    if plan.attempts:
+        from pipeline.rounds import run_rounds  # Ray, which nothing to do does without
+
+        run.output.location.probe()
+        run_rounds(run, Replay(run.output, plan.attempts), address, progress)
+        if holds_images(run.output):
+            unpack_restored(run.output)
+        from pipeline.report import write_report
+
+        write_report(run.output)
+    return summarise(run.output, plan)
+
+
+def run_again(output: Output, assignments: Collection[str], storage: Mapping[str, Any]) -> Run:
+    """The run of an output, its settings as recorded but for ``assignments``. Raises ConfigError, RunMismatch."""
+    recorded = output.run() or {}
+    place = {"input": [f"{output.location.url}/rejects"], "output": output.location.url}
+    sides = {"input": dict(storage), "output": dict(storage)}
+    config = load(None, assignments, base={**recorded["config"], **place, "storage": sides})
+    before = load(None, base={**recorded["config"], **place})
+    run = Run(config, describe(config), _differences(before, config))
+    Run(config.model_copy(update={"limits": before.limits}), run.models).check(recorded)
+    return run
+
+
+def summarise(output: Output, plan: Plan) -> Summary:
+    """What the attempts of a plan have come to, by their records."""
+    records = [output.record(attempt.unit) for attempt in plan.attempts]
+    counts = Counter[str]()
+    tried = Counter[str]()
+    for record in records:
+        counts.update(record.counts)
+        tried.update(record.replaced)
+    return Summary(
+        output=output.location.url,
+        tried=dict(tried.most_common()),
+        restored=counts["restored"],
+        no_face=counts["no_face"],
+        rejected=counts["rejected"],
+        left_out=dict((plan.unknown + plan.unwanted).most_common()),
+        quarantined=output.status().counts["rejected"],
+    )
+
+
+def _differences(before: Config, now: Config) -> dict[str, Any]:
+    """What decides the result and is set otherwise, by dotted name."""
+    old = before.limits.model_dump()
+    return {f"limits.{name}": value for name, value in now.limits.model_dump().items() if value != old[name]}
+
+
+@click.command("retry")
+@click.argument("output")
+@click.option("--error", "codes", multiple=True, metavar="CODE", help="Only photos rejected so; may be repeated.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.* or resources.* of this retry.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@storage_options
+@as_json
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    output: str,
+    codes: tuple[str, ...],
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    address: str | None,
+    storage_options: str | None,
+    as_json: bool,
+) -> None:
+    """Try the quarantined photos of OUTPUT again, after what stopped them has been mended.
+
+    The photos come from the quarantine, so the input need not be there. They are done with the models and settings of
+    their run; limits and resources may differ, and limits that do are recorded. What comes of them joins the output:
+    nothing that is committed is changed, and each photo still counts once. Photos whose shard was damaged cannot be
+    tried like this: mend the shard and restore it into a new output.
+
+    \b
+    Everything that could be tried again:
+      dr2e retry out
+    Photographs that were too large for the limits of the run:
+      dr2e retry out --error image.too_large --set limits.max_pixels=900000000
+    Photographs that killed or blocked their worker, with more time:
+      dr2e retry out --error worker --set resources.isolated_seconds=7200
+
+    Exit codes: 0 nothing is left in quarantine, 1 failed, 2 usage, 3 some photos are, 128+n signal n.
+    """
+    storage = parse_storage(storage_options)
+    if dry_run:
+        _tell_plan(make_plan(opened(output, storage), codes), as_json)
+        return
+    try:
+        with interruptible():
+            summary = retry(output, codes, assignments, storage=storage, address=address)
+    except Interrupted as error:
+        click.echo("dr2e: interrupted; what is committed stays, and the same command tries the rest", err=True)
+        context.exit(SIGNALLED + error.number)
+    click.echo(json.dumps(vars(summary), indent=1) if as_json else describe_summary(summary))
+    context.exit(QUARANTINED if summary.quarantined else 0)
+
+
+def describe_summary(summary: Summary) -> str:
+    """The summary for a person."""
+    tried = sum(summary.tried.values())
+    lines = [f"tried again  {tried:,} photos" if tried else "there was nothing to try again"]
+    lines += [f"             {count:,} x {code}" for code, count in summary.tried.items()]
+    if tried:
+        lines.append(
+            f"became       {summary.restored:,} restored, {summary.no_face:,} without a face, "
+            f"{summary.rejected:,} rejected again"
+        )
+    lines += [f"left out     {count:,} x {code}" for code, count in summary.left_out.items()]
+    return "\n".join([*lines, f"quarantined  {summary.quarantined:,} photos now"])
+
+
+def _tell_plan(plan: Plan, as_json: bool) -> None:
+    wanted = Counter(photo.code for attempt in plan.attempts for photo in attempt.photos)
+    if as_json:
+        told = {"tried": wanted, "units": len(plan.attempts), "unknown": plan.unknown, "unwanted": plan.unwanted}
+        click.echo(json.dumps(told, indent=1))
+        return
+    lines = [f"would try    {count:,} x {code}" for code, count in wanted.most_common()]
+    lines += [f"cannot       {count:,} x {code}: mend the shard" for code, count in plan.unknown.most_common()]
+    lines += [f"leaves out   {count:,} x {code}" for code, count in plan.unwanted.most_common()]
+    click.echo("\n".join(lines or ["nothing is in quarantine"]))
