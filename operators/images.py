@@ -35,27 +35,35 @@ IMAGE_EXTENSIONS: frozenset[str] = frozenset(
 # that text is never taken for a picture, and none needs another program (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
 
-# Where a signature starts, the signature, what to call the file.
+_CONVERT = "convert it to JPEG, PNG or TIFF"
+_DOWNLOAD = "perhaps a server's answer in place of the picture; download it again"
+_UNPACK = "unpack it first"
+_STILL = "take a still picture from it"
+
+# Where a signature starts, the signature (in lower case), what to call the file, what to do about it.
 _UNSUPPORTED = (
-    (0, b"%PDF", "a PDF document"),
-    (0, b"%!PS", "a PostScript file"),
-    (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
-    (0, b"<svg", "an SVG drawing"),
-    (0, b"<?xml", "an XML file"),
-    (0, b"8BPS", "a Photoshop document"),
-    (0, b"\x00\x00\x01\x00", "an icon"),
-    (0, b"II*\x00\x10\x00\x00\x00CR", "a camera raw file"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (4, b"JXL ", "a JPEG XL picture"),
-    (4, b"ftyphei", "an HEIC picture"),
-    (4, b"ftyphev", "an HEIC picture"),
-    (4, b"ftypmif1", "an HEIC picture"),
-    (4, b"ftypisom", "a video"),
-    (4, b"ftypmp4", "a video"),
-    (4, b"ftypqt", "a video"),
-    (0, b"\x1aE\xdf\xa3", "a video"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"%pdf", "a PDF document", _CONVERT),
+    (0, b"%!ps", "a PostScript file", _CONVERT),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript file", _CONVERT),
+    (0, b"<svg", "an SVG drawing", _CONVERT),
+    (0, b"<!doctype html", "a web page", _DOWNLOAD),
+    (0, b"<html", "a web page", _DOWNLOAD),
+    (0, b"<?xml", "an XML file", _DOWNLOAD),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the picture with 'git lfs pull'"),
+    (0, b"8bps", "a Photoshop document", _CONVERT),
+    (0, b"\x00\x00\x01\x00", "an icon", _CONVERT),
+    (0, b"ii*\x00\x10\x00\x00\x00cr", "a camera raw file", _CONVERT),
+    (0, b"\xff\x0a", "a JPEG XL picture", _CONVERT),
+    (4, b"jxl ", "a JPEG XL picture", _CONVERT),
+    (4, b"ftyphei", "an HEIC picture", _CONVERT),
+    (4, b"ftyphev", "an HEIC picture", _CONVERT),
+    (4, b"ftypmif1", "an HEIC picture", _CONVERT),
+    (4, b"ftypisom", "a video", _STILL),
+    (4, b"ftypmp4", "a video", _STILL),
+    (4, b"ftypqt", "a video", _STILL),
+    (0, b"\x1ae\xdf\xa3", "a video", _STILL),
+    (0, b"pk\x03\x04", "a ZIP archive", _UNPACK),
+    (0, b"\x1f\x8b", "a gzip archive", _UNPACK),
 )
 _DAMAGED = (
     (0, b"\xff\xd8", "JPEG"),
@@ -66,6 +74,9 @@ _DAMAGED = (
     (0, b"BM", "BMP"),
     (0, b"GIF8", "GIF"),
 )
+
+_ANOTHER = "copy it again, or take another version of it"
+_SMALLER = "make it smaller, or raise"
 
 _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # BT.601: 0.299, 0.587, 0.114 in 1/65536
 _open_lock = threading.Lock()
@@ -117,9 +128,10 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Picture:
     """
     limits = limits or ImageLimits()
     if not data:
-        raise ImageError("image.empty", "the file is empty")
+        raise ImageError("image.empty", "the file is empty; copy it again")
     if len(data) > limits.max_bytes:
-        raise ImageError("image.too_large", f"{len(data):,} bytes exceed the limit of {limits.max_bytes:,}")
+        message = f"{len(data):,} bytes exceed the limit of {limits.max_bytes:,}; {_SMALLER} limits.max_bytes"
+        raise ImageError("image.too_large", message)
     try:
         image = _open(data, limits)
         mode = image.mode
@@ -130,7 +142,7 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Picture:
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        message = f"it would take more than the limit of {limits.max_pixels:,} pixels"
+        message = f"it exceeds the limit of {limits.max_pixels:,} pixels; {_SMALLER} limits.max_pixels"
         raise ImageError("image.too_large", message) from error
     except MemoryError as error:
         raise ImageError("image.too_large", "decoding it takes more memory than there is") from error
@@ -172,10 +184,11 @@ def _open(data: bytes, limits: ImageLimits) -> ImageFile.ImageFile:
     if image.width * image.height > limits.max_pixels:
         raise ImageError(
             "image.too_large",
-            f"{image.width} x {image.height} pixels exceed the limit of {limits.max_pixels:,}",
+            f"{image.width} x {image.height} pixels exceed the limit of {limits.max_pixels:,}; "
+            f"{_SMALLER} limits.max_pixels",
         )
     if image.width * image.height == 0:
-        raise ImageError("image.empty", "the picture has no pixels")
+        raise ImageError("image.empty", "the picture has no pixels; take another version of it")
     return image
 
 
@@ -257,20 +270,31 @@ def _equal_channels(pixels: NDArray[np.uint8]) -> bool:
 def _damaged(data: bytes, error: Exception) -> ImageError:
     """The ImageError for a file that Pillow refused with `error`."""
     if _ends_early(data):
-        return ImageError("image.truncated", "the end of the picture is missing (its header promises more)")
+        return _truncated("its header promises more")
     if isinstance(error, UnidentifiedImageError):
-        start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-        for offset, signature, name in _UNSUPPORTED:
-            if start[offset:].startswith(signature):
-                return ImageError("image.unsupported", f"{name}; convert it to JPEG, PNG or TIFF")
-        for offset, signature, name in _DAMAGED:
-            if data[offset:].startswith(signature):
-                return ImageError("image.unreadable", f"the beginning of this {name} picture is damaged")
-        return ImageError("image.unreadable", f"not a picture; the file begins with {data[:12]!r}")
+        return _unidentified(data)
     reason = str(error) or type(error).__name__
     if isinstance(error, EOFError) or "truncated" in reason.lower():
-        return ImageError("image.truncated", f"the end of the picture is missing ({reason})")
-    return ImageError("image.unreadable", f"the picture is damaged ({reason})")
+        return _truncated(reason)
+    if "MAX_TEXT" in reason:  # Pillow's guard against a compressed text that fills the memory
+        return ImageError("image.too_large", "a text in it unpacks to too many bytes; save it without metadata")
+    return ImageError("image.unreadable", f"the picture is damaged ({reason}); {_ANOTHER}")
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """The ImageError for a file that no decoder took for its own."""
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for offset, signature, name, remedy in _UNSUPPORTED:
+        if start[offset:].startswith(signature):
+            return ImageError("image.unsupported", f"{name}; {remedy}")
+    for offset, signature, name in _DAMAGED:
+        if data[offset:].startswith(signature):
+            return ImageError("image.unreadable", f"the beginning of this {name} picture is damaged; {_ANOTHER}")
+    return ImageError("image.unreadable", f"not a picture (it begins with {data[:12]!r}); {_ANOTHER}")
+
+
+def _truncated(reason: str) -> ImageError:
+    return ImageError("image.truncated", f"the end of the picture is missing ({reason}); copy it again")
 
 
 def _ends_early(data: bytes) -> bool:

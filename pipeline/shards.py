@@ -36,6 +36,13 @@ log = logging.getLogger(__name__)
 MAX_SAMPLE_BYTES = 2**30
 """A sample larger than this is quarantined unread: reading it could take the worker down with it."""
 
+_SHOWN = 3  # names in a message
+_INSTEAD = {
+    "link": "write the file itself, with tar --dereference --hard-dereference",
+    "sparse": "write it without --sparse",
+    "device": "leave it out",
+}
+
 
 @dataclass(frozen=True)
 class MemberRef:
@@ -107,9 +114,10 @@ def index_shard(path: Path, max_sample_bytes: int = MAX_SAMPLE_BYTES) -> ShardIn
         draft.add(member, returning=bool(draft.members) and latest is not draft)
         latest = draft
     if latest and problem and problem.code in {"shard.truncated", "shard.corrupt"}:
-        latest.blame("sample.cut", f"the shard is cut or damaged in or behind {latest.key!r}: members may be missing")
+        what = f"the shard is cut or damaged in or behind {latest.key!r}, so members may be missing"
+        latest.blame("sample.cut", f"{what}; transfer the shard again")
     if not drafts and problem is None:
-        problem = Problem("shard.no_samples", "the archive holds no files")
+        problem = Problem("shard.no_samples", "the archive holds no files; write it again")
     return ShardIndex(tuple(draft.finish(max_sample_bytes) for draft in drafts.values()), problem)
 
 
@@ -119,6 +127,7 @@ class _Draft:
 
     key: str
     members: list[Member] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     problem: Problem | None = None
 
     def blame(self, code: str, message: str) -> None:
@@ -131,27 +140,30 @@ class _Draft:
         if member.kind == "cut":
             self.blame("sample.cut", f"the data of {name!r} are cut; transfer the shard again")
         elif member.kind != "file":
-            self.blame(f"member.{member.kind}", f"{name!r} is a {member.kind} entry, not a regular file")
+            remedy = _INSTEAD.get(member.kind, "write it as one")
+            self.blame(f"member.{member.kind}", f"{name!r} is not a regular file ({member.kind}); {remedy}")
         if returning:
             self.blame(
                 "sample.duplicate_key",
                 f"the key {self.key!r} comes back after other samples; sort the shard by name",
             )
-        if any(other.name == member.name for other in self.members):
+        if member.name in self.names:
             self.blame("sample.duplicate_member", f"two members are called {name!r}; rename one")
         self.members.append(member)
+        self.names.add(member.name)
 
     def finish(self, max_bytes: int) -> SampleRef:
         readable = [m for m in self.members if m.kind == "file"]
         total = sum(m.size for m in readable)
         if total > max_bytes:
-            self.blame("sample.too_large", f"{self.key!r} has {total} bytes, the limit is {max_bytes}")
+            self.blame("sample.too_large", f"{self.key!r} has {total:,} bytes of at most {max_bytes:,}; leave it out")
             readable = []
         images = image_names([m.name for m in readable])
         if not images:
-            self.blame("sample.no_image", f"no member of {self.key!r} is an image by its extension")
+            self.blame("sample.no_image", f"no member of {self.key!r} is an image by its extension; add it")
         elif len(images) > 1:
-            self.blame("sample.several_images", f"which is the photo of {self.key!r}? {', '.join(images)}")
+            shown = ", ".join(images[:_SHOWN]) + (f" and {len(images) - _SHOWN:,} more" if images[_SHOWN:] else "")
+            self.blame("sample.several_images", f"which is the photo of {self.key!r}? {shown}; keep one")
         refs = tuple(MemberRef(harmless(m.name), m.offset, m.size) for m in readable)
         return SampleRef(self.key, refs, self.problem)
 

@@ -129,7 +129,7 @@ class _Scanner:
             try:
                 _header(start)
             except tarfile.HeaderError:
-                raise _Broken("shard.not_tar", "this is no tar archive: no valid header at its start") from None
+                raise _Broken("shard.not_tar", "this is no tar archive, for it has no header; write it again") from None
 
     def _next_member(self) -> bool:
         """Note the member at `position` and move behind it; False at the first zero block."""
@@ -210,14 +210,16 @@ class _Scanner:
     def _pax(self, body: bytes) -> dict[str, str]:
         """The records of a pax header: "LENGTH KEY=VALUE\\n", the length counting itself."""
         records: dict[str, str] = {}
-        while body.strip(b"\0"):
-            length, space, _ = body.partition(b" ")
-            end = int(length) if space and len(length) < 10 and length.isdigit() else 0
-            key, equals, value = body[len(length) + 1 : end - 1].partition(b"=")
+        body = body.rstrip(b"\0")
+        start = 0
+        while start < len(body):
+            length = body[start : start + 10].partition(b" ")[0]
+            end = start + int(length) if length.isdigit() and len(length) < 10 else 0
+            key, equals, value = body[start + len(length) + 1 : end - 1].partition(b"=")
             if not equals or body[end - 1 : end] != b"\n":
                 raise self._corrupt("a pax header is malformed")
             records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-            body = body[end:]
+            start = end
         return records
 
     def _require_clean_end(self) -> None:
@@ -242,7 +244,9 @@ class _Scanner:
         return _Broken("shard.truncated", f"the archive was cut: {how} ({self.size} bytes); transfer it again")
 
     def _corrupt(self, how: str) -> _Broken:
-        return _Broken("shard.corrupt", f"damaged at byte {self.position}: {how}; what follows cannot be read")
+        return _Broken(
+            "shard.corrupt", f"damaged at byte {self.position}: {how}; what follows was not read, transfer it again"
+        )
 
 
 def _header(block: bytes) -> tarfile.TarInfo:
