@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import PurePosixPath
 
 from operators.images import IMAGE_EXTENSIONS
@@ -74,9 +73,8 @@ def _of_packed(config: Config, packed: Location) -> Config:
 
 def _is_images(text: str, options: StorageOptions) -> bool:
     suffix = PurePosixPath(text).suffix.lower()
-    if suffix in IMAGE_EXTENSIONS or suffix == ".tar" or re.search(r"[*?\[{]", text):
+    if suffix in IMAGE_EXTENSIONS or suffix == ".tar":
         return suffix in IMAGE_EXTENSIONS
-    folder = Location(text, options)
-    entries = [PurePosixPath(entry.name) for entry in folder.entries()]
+    entries = [PurePosixPath(entry.name) for entry in Location(text, options).entries()]  # none for a glob
     has_shards = any(path.suffix == ".tar" and len(path.parts) == 1 for path in entries)
     return not has_shards and any(path.suffix.lower() in IMAGE_EXTENSIONS for path in entries)

@@ -25,7 +25,7 @@ class Prepared:
 def prepare(config: Config) -> Prepared:
     """Check models, input and output, and find what is left to do; writes nothing.
 
-    Raises ModelError, InputError, StorageError, RunMismatch or ShardChanged, each in one line.
+    Raises ModelError, InputError, StorageError, LedgerError, RunMismatch or ShardChanged, each in one line.
     """
     run = Run(config, describe(config))
     shards = resolve_inputs(config.input, config.storage.input)

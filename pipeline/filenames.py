@@ -21,6 +21,8 @@ from pipeline.names import harmless
 SOURCE = "source.json"
 """Extension of the member that holds a packed file's own name."""
 
+_LONGEST, _LONGEST_PATH = 255, 900  # bytes: of a name on most disks; of a key on S3 is 1,024, with the prefix
+
 _FORMAT = "dr2e.source/1"
 # What has a meaning in a tar, a path or this encoding, and bytes that are no UTF-8 (as surrogates).
 _ENCODED = re.compile(r"[\x00-\x1f\x7f%~:\\\ud800-\udfff]")
@@ -59,7 +61,9 @@ def source_name(data: bytes) -> str | None:
 
 def is_safe(name: str) -> bool:
     """Whether `name` is a file below whatever folder it is taken relative to, and can be written as one."""
-    return name.rpartition("/")[2] not in {"", "."} and harmless(name) == name
+    if name.rpartition("/")[2] in {"", "."} or harmless(name) != name:
+        return False
+    return len(name.encode()) <= _LONGEST_PATH and all(len(part.encode()) <= _LONGEST for part in name.split("/"))
 
 
 def _whole_key(name: str) -> str:

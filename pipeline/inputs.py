@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pipeline.names import harmless
 from pipeline.storage import Entry, Location, StorageOptions
 
 _SPECIAL = re.compile(r"[*?\[{]")
@@ -43,10 +45,11 @@ def resolve_inputs(inputs: str | Sequence[str], options: StorageOptions | None =
 
     An input is a .tar, a folder (its own .tar files; what else lies there is left alone, so a folder by
     img2dataset works), a glob ("shards/**/*.tar"), or a brace range ("s3://bucket/{00000..00041}.tar",
-    "{train,test}/0.tar"); local or anything fsspec reaches.
+    "{train,test}/0.tar"); local or anything fsspec reaches. Where a folder or file is called exactly as it is
+    written here, it is meant, though it has *, ?, [ or { in its name.
 
-    Raises InputError when an input names nothing, names something that is no .tar, or when two shards have
-    the same relative name; StorageError when the storage refuses.
+    Raises InputError when an input names nothing, names something that is no .tar, when a name is not UTF-8, or
+    when two shards have the same relative name; StorageError when the storage refuses.
     """
     found: dict[str, ShardRef] = {}
     for text in [inputs] if isinstance(inputs, str) else inputs:
@@ -80,37 +83,47 @@ def _alternatives(content: str) -> list[str]:
 
 
 def _resolve(text: str, options: StorageOptions | None) -> list[ShardRef]:
-    base, pattern = _split(text)
+    base, pattern, is_literal = _split(text, options)
     location = Location(base, options)
-    entries = list(_entries(location, expand_braces(pattern), text))
+    entries = list(_entries(location, [pattern] if is_literal else expand_braces(pattern), text, is_literal))
     if not entries:
         raise InputError(f"{text}: no .tar shards here; `dr2e pack` makes them from a folder of images")
+    for entry in entries:
+        if harmless(entry.name) != entry.name:
+            raise InputError(f"{harmless(entry.name)}: this name is not UTF-8 or has control characters; rename it")
     return [ShardRef(f"{location.url}/{entry.name}", entry.name, entry.size, entry.etag) for entry in entries]
 
 
-def _split(text: str) -> tuple[str, str]:
-    """The folder an input is relative to, and what to look for below it ("" for its own shards)."""
+def _split(text: str, options: StorageOptions | None) -> tuple[str, str, bool]:
+    """The folder an input is relative to, what to look for below it ("" for its own shards), and whether that is a
+    name as it stands and no pattern."""
     protocol, separator, path = text.rpartition("://")
     parts = path.rstrip("/").split("/")
-    special = [place for place, part in enumerate(parts) if _SPECIAL.search(part)]
-    names_a_file = parts[-1].endswith(".tar")
-    place = special[0] if special else len(parts) - names_a_file
-    folder = "/".join(parts[:place]) or ("/" if path.startswith("/") else "" if separator else ".")
-    return protocol + separator + folder, "/".join(parts[place:])
+
+    def joined(count: int) -> str:
+        folder = "/".join(parts[:count]) or ("/" if path.startswith("/") else "" if separator else ".")
+        return protocol + separator + folder
+
+    for place, part in enumerate(parts):
+        # A name that is there as written is no pattern: folders are called "scans [2019]".
+        if _SPECIAL.search(part) and not Location(joined(place), options).holds(part):
+            return joined(place), "/".join(parts[place:]), False
+    place = len(parts) - parts[-1].endswith(".tar")
+    return joined(place), "/".join(parts[place:]), True
 
 
-def _entries(location: Location, patterns: Iterable[str], text: str) -> Iterator[Entry]:
+def _entries(location: Location, patterns: Iterable[str], text: str, are_literal: bool) -> Iterator[Entry]:
     listed: dict[str, dict[str, Entry]] = {}
 
     def shards_in(folder: str) -> dict[str, Entry]:
         # One listing per folder instead of one request per shard of a long range.
         if folder not in listed:
-            found = location.glob(f"{folder}/*.tar" if folder else "*.tar")
+            found = location.glob(f"{glob.escape(folder)}/*.tar" if folder else "*.tar")
             listed[folder] = {entry.name: entry for entry in found if _is_shard(entry.name)}
         return listed[folder]
 
     for pattern in patterns:
-        if _WILDCARD.search(pattern):
+        if _WILDCARD.search(pattern) and not are_literal:
             yield from (entry for entry in location.glob(pattern) if _is_shard(entry.name))
         elif pattern.endswith(".tar"):
             entry = shards_in(pattern.rpartition("/")[0]).get(pattern)

@@ -69,19 +69,21 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
 
     pending: list[ShardTask] = []
     done: list[ShardRef] = []
+    committed_units = 0
     for ref in shards:
-        known, finished = parts_of[shard_id(ref.relative)], done_of[shard_id(ref.relative)]
+        name = shard_id(ref.relative)
+        known, finished = parts_of.get(name, set()), done_of.get(name, set())
+        committed_units += len(finished)
         if len(known) > 1:
             raise ShardChanged(
                 f"{ref.url} is committed both as {' and as '.join(map(str, sorted(known)))} units: "
                 "two runs with different unit sizes wrote to this output; use a new output"
             )
-        parts = known.pop() if known else None
+        parts = next(iter(known), None)
         if parts == len(finished):
             done.append(ref)
         else:
             pending.append(ShardTask(ref, frozenset(finished), parts))
-    committed_units = sum(len(done_of[shard_id(ref.relative)]) for ref in shards)
     return Plan(tuple(pending), tuple(done), committed_units)
 
 

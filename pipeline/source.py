@@ -14,7 +14,7 @@ from pipeline.plan import ShardTask
 from pipeline.shards import index_shard
 from pipeline.storage import StorageError, StorageOptions, local_copy
 from pipeline.transient import PATIENCE
-from pipeline.units import ShardChanged, cut, read_unit
+from pipeline.units import ShardChanged, cut, read_unit, require_as_listed
 
 Read = Callable[[], Iterator[pa.Table]]
 """Reads some units when called, in a worker: one block per unit, a failed block for what cannot be read."""
@@ -41,12 +41,17 @@ def read_shard(
 ) -> Iterator[pa.Table]:
     """The blocks of the shard's remaining units; the shard is fetched once and checked before it is cut.
 
-    A shard that cannot be read becomes one failed block under its own name.
+    A shard that cannot be read, or is not any more what was listed, becomes one failed block under its own name.
     """
+    in_place = "://" not in task.shard.url
     try:
         with local_copy(task.shard.url, options, patience=patience) as path:
+            require_as_listed(task.shard, options, patience)  # after fetching: a copy is not half old and half new
             units = cut(task.shard, index_shard(path), max_samples=limits.max_samples, max_bytes=limits.max_bytes)
             for unit in task.remaining(units):
-                yield to_block(unit.id, read_unit(path, unit))
+                photos = read_unit(path, unit)
+                if in_place:  # anybody may write to it while we read
+                    require_as_listed(task.shard, options, patience)
+                yield to_block(unit.id, photos)
     except (StorageError, ShardChanged, OSError) as error:
         yield failed_block(task.shard.relative, str(error), outside=True)

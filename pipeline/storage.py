@@ -8,6 +8,7 @@ object stores on single PUTs and If-None-Match.
 from __future__ import annotations
 
 import errno
+import glob
 import logging
 import os
 import re
@@ -34,7 +35,7 @@ StorageOptions = Mapping[str, Any]
 """Arguments of the fsspec filesystem, e.g. {"endpoint_url": ..., "key": ..., "secret": ...}."""
 
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
-_LEFTOVER = re.compile(r"\.(probe-[0-9a-f]{16}|.+\.[0-9a-f]{8}\.tmp)")
+_LEFTOVER = re.compile(r"\.(probe-[0-9a-f]{16}|[0-9a-f]{16}\.tmp)")
 
 
 class StorageError(Exception):
@@ -108,7 +109,8 @@ class Location:
 
     def glob(self, pattern: str) -> list[Entry]:
         """The objects that match `pattern` (*, ?, [..], and ** for any depth), sorted by name."""
-        path = self._path(pattern)
+        self._path(pattern)  # refuses what would climb
+        path = f"{glob.escape(self.url)}/{pattern}"
         return self._as_entries(self._trying("list", pattern, lambda: self._fs.glob(path, detail=True)))
 
     def stat(self, name: str) -> Entry | None:
@@ -119,6 +121,11 @@ class Location:
 
     def exists(self, name: str) -> bool:
         return self.stat(name) is not None
+
+    def holds(self, name: str) -> bool:
+        """Whether `name` is there, as an object or as a folder."""
+        path = self._path(name)
+        return bool(self._trying("look at", name, lambda: self._fs.exists(path)))
 
     def read(self, name: str) -> bytes:
         """The bytes of an object; StorageError when there is none."""
@@ -305,15 +312,25 @@ class Location:
 
     def _as_entries(self, found: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
         root = self._fs._strip_protocol(self.url).rstrip("/") + "/"
-        entries = (_entry(path.removeprefix(root), info) for path, info in found.items() if _is_file(info))
+        resolved = ((path, self._behind_link(path, info)) for path, info in found.items())
+        entries = (_entry(path.removeprefix(root), info) for path, info in resolved if _is_file(info))
         return sorted(entry for entry in entries if entry.name and not _TEMPORARY.search(entry.name))
+
+    def _behind_link(self, path: str, info: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`info`, or that of the file a symbolic link leads to; a link to nothing is a file, to be missed when read."""
+        if not info.get("islink"):
+            return info
+        try:
+            return self._fs.info(path)
+        except FileNotFoundError:
+            return {**info, "type": "file"}
 
     @contextmanager
     def _staged(self, name: str, body: bytes | Path) -> Iterator[str]:
         """A finished, synced temporary file beside `name`; gone afterwards."""
         target = Path(self._path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+        staged = target.parent / f".{secrets.token_hex(8)}.tmp"  # shorter than any name that only just fits
         try:
             with open(staged, "xb") as file:
                 if isinstance(body, bytes):
@@ -378,9 +395,20 @@ def open_location(url: str | Path, options: StorageOptions | None = None, *, pat
 @contextmanager
 def local_copy(url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> Iterator[Path]:
     """A local file with the content of the object at `url`: the file itself, or a copy while it is needed."""
-    folder, _, name = Location(url, options).url.rpartition("/")
-    with Location(folder or "/", options, patience=patience).local(name) as path:
+    location, name = _parent(url, options, patience)
+    with location.local(name) as path:
         yield path
+
+
+def look_at(url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> Entry | None:
+    """Size and fingerprint of the object at `url`; None when there is none."""
+    location, name = _parent(url, options, patience)
+    return location.stat(name)
+
+
+def _parent(url: str | Path, options: StorageOptions | None, patience: float) -> tuple[Location, str]:
+    folder, _, name = Location(url, options).url.rpartition("/")
+    return Location(folder or "/", options, patience=patience), name
 
 
 def _or_none(call: Callable[[str], Result], path: str) -> Result | None:

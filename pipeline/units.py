@@ -13,6 +13,8 @@ from typing import BinaryIO
 from pipeline.inputs import ShardRef
 from pipeline.records import Photo
 from pipeline.shards import SampleRef, ShardIndex, image_names
+from pipeline.storage import StorageOptions, look_at
+from pipeline.transient import PATIENCE
 
 _ID = re.compile(r"(?P<shard>.*-[0-9a-f]{8})-(?P<part>\d{4,})-of-(?P<parts>\d{4,})")
 
@@ -92,6 +94,22 @@ def _groups(samples: list[SampleRef], max_samples: int, max_bytes: int) -> Itera
         group.append(sample)
         size += sample.bytes
     yield group
+
+
+def require_as_listed(shard: ShardRef, options: StorageOptions, patience: float = PATIENCE) -> None:
+    """Raises ShardChanged unless the shard is what it was when the input was listed: its size and fingerprint.
+
+    Asked after a shard was read or copied, this vouches for what was read: whatever is written to a shard, or
+    put in its place, changes its fingerprint. StorageError when the storage does not answer.
+    """
+    entry = look_at(shard.url, options, patience=patience)
+    if entry is None:
+        raise ShardChanged(f"{shard.url} is gone since the input was listed; put it back, or run again without it")
+    if (entry.size, entry.etag) != (shard.size, shard.etag):
+        raise ShardChanged(
+            f"{shard.url} changed during the run ({shard.size:,} bytes when the input was listed, {entry.size:,} now); "
+            "run again when it is complete"
+        )
 
 
 def read_unit(path: Path, unit: Unit) -> list[Photo]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,15 +47,12 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
     LedgerError when an object is not what was committed, StorageError when storage refuses.
     """
     counts = Unpacked()
-    taken: set[str] = set()
+    taken = _Taken(destination)
     for record in output.records():
         counts.rejected += record.counts["rejected"] - sum(record.replaced.values())
         for unit_photo in _photos(output, record):
-            name = unit_photo.free_name(taken)
-            taken.add(name)
-            if not destination.put_if_absent(name, unit_photo.data):
-                if destination.read(name) != unit_photo.data:
-                    raise FileTaken(f"{destination.url}/{name} is another file; unpack into an empty folder")
+            name, is_new = taken.write(unit_photo)
+            if not is_new:
                 counts.present += 1
                 continue
             if unit_photo.restored:
@@ -76,8 +75,8 @@ class _FinishedPhoto:
     restored: bool
     data: bytes
 
-    def free_name(self, taken: set[str]) -> str:
-        """The first choice of a name that is safe and not taken."""
+    def names(self) -> Iterator[str]:
+        """Safe names in order of preference."""
         name = self.original or self.image_name
         whole = f"{name}.png" if self.restored else name
         suffix = PurePosixPath(whole).suffix
@@ -85,7 +84,32 @@ class _FinishedPhoto:
         choices = [whole, f"{self.unit}/{whole}", f"{self.unit}/{_digest(self.key.encode())}{suffix}"]
         if self.restored and (self.original is None or plain_key(self.original) == self.key):
             choices.insert(0, name.removesuffix(PurePosixPath(name).suffix) + ".png")
-        return next(choice for choice in choices if is_safe(choice) and choice not in taken)
+        return (choice for choice in choices if is_safe(choice))
+
+
+class _Taken:
+    """The names that are given to photos already."""
+
+    def __init__(self, destination: Location) -> None:
+        self.destination = destination
+        self.exact: set[str] = set()
+        self.similar: set[str] = set()
+
+    def write(self, photo: _FinishedPhoto) -> tuple[str, bool]:
+        """Write a photo under the first of its names that is free; (name, whether it was not there yet)."""
+        for name in photo.names():
+            exact = posixpath.normpath(name)  # "./a.png" is "a.png"
+            similar = unicodedata.normalize("NFC", exact).casefold()
+            if exact in self.exact:
+                continue
+            is_new = self.destination.put_if_absent(name, photo.data)
+            if is_new or self.destination.read(name) == photo.data:
+                self.exact.add(exact)
+                self.similar.add(similar)
+                return name, is_new
+            if similar not in self.similar:
+                break
+        raise FileTaken(f"{self.destination.url}/{name} is another file; unpack into an empty folder")
 
 
 def _photos(output: Output, record: CommitRecord) -> Iterator[_FinishedPhoto]:

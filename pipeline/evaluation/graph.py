@@ -21,7 +21,7 @@ from pipeline.source import Read
 from pipeline.stages import Enhance, Restore
 from pipeline.storage import StorageError, StorageOptions, local_copy
 from pipeline.stream import actors, configure, read
-from pipeline.units import ShardChanged, Unit, read_unit
+from pipeline.units import ShardChanged, Unit, read_unit, require_as_listed
 
 
 def evaluation(run: Run, units: Sequence[Unit], measure: Measure, sizes: Sizes) -> Iterator[Outcome]:
@@ -54,7 +54,9 @@ def read_units(url: str, units: Sequence[Unit], options: StorageOptions) -> Iter
     try:
         with local_copy(url, options) as path:
             while left:
-                yield to_block(left[0].id, read_unit(path, left[0]))
+                photos = read_unit(path, left[0])
+                require_as_listed(left[0].shard, options)
+                yield to_block(left[0].id, photos)
                 left.pop(0)
     except (StorageError, ShardChanged, OSError) as error:
         yield from (failed_block(unit.id, str(error), outside=True) for unit in left)
