@@ -104,7 +104,7 @@ def require_as_listed(shard: ShardRef, options: StorageOptions, patience: float 
     """
     entry = look_at(shard.url, options, patience=patience)
     if entry is None:
-        raise ShardChanged(f"{shard.url} is gone since the input was listed; put it back, or run again without it")
+        raise _gone(shard)
     if (entry.size, entry.etag) != (shard.size, shard.etag):
         raise ShardChanged(
             f"{shard.url} changed during the run ({shard.size:,} bytes when the input was listed, {entry.size:,} now); "
@@ -116,11 +116,18 @@ def read_unit(path: Path, unit: Unit) -> list[Photo]:
     """The photos of a unit from the local copy `path` of its shard, one per sample, bytes untouched.
 
     A sample with a problem comes as a rejected photo, with whatever members of it could be read as sidecars.
-    Raises ShardChanged when the file is shorter than its index says.
+    Raises ShardChanged when the file is shorter than its index says, or gone.
     """
-    with open(path, "rb") as file:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return [_photo(file, unit, place, sample, now) for place, sample in enumerate(unit.samples)]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        with open(path, "rb") as file:
+            return [_photo(file, unit, place, sample, now) for place, sample in enumerate(unit.samples)]
+    except FileNotFoundError:
+        raise _gone(unit.shard) from None
+
+
+def _gone(shard: ShardRef) -> ShardChanged:
+    return ShardChanged(f"{shard.url} is gone since the input was listed; put it back and run again, or run without it")
 
 
 def _photo(file: BinaryIO, unit: Unit, place: int, sample: SampleRef, now: str) -> Photo:

@@ -34,7 +34,7 @@ def archives() -> Iterator[Exhibit]:
         "sample-1gib",
         "a sample of more than 1 GiB",
         "sample-1gib.tar",
-        {"big": rejected("sample.too_large", "leave it out"), "z": NO_FACE},
+        {"big": rejected("sample.too_large", "'big' has … bytes of at most …; leave it out"), "z": NO_FACE},
         _write_large,
         "it is not read",
     )
@@ -47,7 +47,7 @@ def _no_archives() -> Iterator[Exhibit]:
         archive.writestr("a.png", TINY)
     unpack = "decompress it to a plain tar"
     kinds: list[tuple[str, str, bytes, str, str]] = [
-        ("zero", "a shard of 0 bytes", b"", "shard.empty", "write it again"),
+        ("zero", "a shard of 0 bytes", b"", "shard.empty", "the file is empty (0 bytes); write it again"),
         (
             "gzip",
             "a gzipped tar named .tar",
@@ -71,7 +71,7 @@ def _no_archives() -> Iterator[Exhibit]:
             "shard.not_tar",
             "this is no tar archive, for it has no header; write it again",
         ),
-        ("few", "a few bytes named .tar", b"404", "shard.truncated", "transfer it again"),
+        ("few", "a few bytes named .tar", b"404", "shard.truncated", "the archive was cut: …; transfer it again"),
         (
             "blank",
             "an archive without members",
@@ -97,8 +97,9 @@ def _noise_only() -> bytes:
 
 def _cut() -> Iterator[Exhibit]:
     first, second = member("a.png"), member("b.png", TINY + bytes(1000))
-    may_lack = rejected("sample.cut", "members may be missing; transfer the shard again")
-    cut = rejected("shard.truncated", "transfer it again")
+    may_lack = rejected("sample.cut", "…, so members may be missing; transfer the shard again")
+    in_it = rejected("sample.cut", "the data of … are cut; transfer the shard again")
+    cut = rejected("shard.truncated", "the archive was cut: …; transfer it again")
     whole = first + second
     yield shard(
         "cut-header-tar", "a tar cut at or in a header", whole + header("c.png")[:200],
@@ -106,7 +107,7 @@ def _cut() -> Iterator[Exhibit]:
     )  # fmt: skip
     yield shard(
         "cut-data", "a tar cut in the data of a member", whole[:-600],
-        {"a": NO_FACE, "b": rejected("sample.cut", "transfer the shard again"), "cut-data.tar": cut},
+        {"a": NO_FACE, "b": in_it, "cut-data.tar": cut},
     )  # fmt: skip
     yield shard(
         "cut-end-tar", "a tar without its second end block", first + END[:512],
@@ -116,7 +117,8 @@ def _cut() -> Iterator[Exhibit]:
         "cut-pax", "a tar cut in the header of a long name", first + pax(record("path", b"x" * 900))[:600],
         {"a": may_lack, "cut-pax.tar": cut},
     )  # fmt: skip
-    behind = rejected("shard.trailing_data", "join them with tar --concatenate")
+    joined = "if two tars were joined, join them with tar --concatenate"
+    behind = rejected("shard.trailing_data", f"… bytes behind the end of the archive were not read; {joined}")
     yield shard(
         "trailing-tar", "a tar with foreign bytes behind its end", tar(first) + b"garbage",
         {"a": NO_FACE, "trailing-tar.tar": behind},
@@ -129,7 +131,7 @@ def _cut() -> Iterator[Exhibit]:
 
 def _damaged() -> Iterator[Exhibit]:
     before = member("a.png")
-    fates = {"a": rejected("sample.cut", "members may be missing; transfer the shard again")}
+    fates = {"a": rejected("sample.cut", "…, so members may be missing; transfer the shard again")}
     tiny_records = record("k", b"") * (2**20 // 5 - 10)
     kinds: list[tuple[str, str, bytes, str]] = [
         ("checksum", "a header whose checksum is wrong", header("b.png").replace(b"b.png", b"c.png"), "bad checksum"),
@@ -156,11 +158,12 @@ def _damaged() -> Iterator[Exhibit]:
     for name, what, data, says in kinds:
         problem = rejected("shard.corrupt", f"{says}; what follows was not read, transfer it again")
         yield shard(name, what, before + data + END, {**fates, f"{name}.tar": problem})
+    says = "the archive was cut: it ends inside 'b.png' …; transfer it again"
     huge = before + header("b.png", 2**50) + END
     yield shard(
         "huge-size", "a member that claims 1 PiB", huge,
-        {"a": NO_FACE, "b": rejected("sample.cut", "transfer the shard again"),
-         "huge-size.tar": rejected("shard.truncated", "it ends inside 'b.png'")},
+        {"a": NO_FACE, "b": rejected("sample.cut", "the data of … are cut; transfer the shard again"),
+         "huge-size.tar": rejected("shard.truncated", says)},
     )  # fmt: skip
     yield shard(
         "pax-records", "an extended header of 200,000 records", tar(before, pax(tiny_records), member("b.png")),

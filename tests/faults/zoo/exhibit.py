@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,16 @@ PHOTOS = "photos.tar"
 class Fate:
     """What becomes of one photo: status and code as in the manifest.
 
-    says: a part of the message a person reads, with the remedy; "" where there is no message.
+    says: a part of the message a person reads, with the remedy, "…" for what differs; "" where there is no message.
     """
 
     status: str
     code: str = ""
     says: str = ""
+
+    def is_told_by(self, message: str) -> bool:
+        """Whether `message` says it."""
+        return bool(re.search(".*".join(re.escape(part) for part in self.says.split("…")), message))
 
 
 @dataclass(frozen=True)

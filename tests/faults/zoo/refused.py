@@ -21,9 +21,10 @@ def refused() -> Iterator[Exhibit]:
     """Every exhibit of this kind."""
     for code, says, kinds in (
         ("image.empty", "the file is empty; copy it again", _empty()),
-        ("image.truncated", "; copy it again", _cut()),
+        ("image.truncated", "the end of the picture is missing (…); copy it again", _cut()),
         ("image.unreadable", "; copy it again, or take another version of it", _damaged()),
-        ("image.too_large", "; make it smaller, or raise limits.max_", _bombs()),
+        ("image.too_large", "it exceeds the limit of … pixels; make it smaller, or raise limits.max_pixels", _bombs()),
+        ("image.too_large", "bytes exceed the limit of …; make it smaller, or raise limits.max_bytes", _heavy()),
         ("image.too_large", "a text in it unpacks to too many bytes; save it without metadata", _texts()),
         ("image.unsupported", "; convert it to JPEG, PNG or TIFF", _unsupported()),
         ("image.unsupported", "", _mistaken()),
@@ -58,24 +59,31 @@ def _cut() -> Iterator[_Kind]:
 
 
 def _damaged() -> Iterator[_Kind]:
+    damaged, nothing = "the picture is damaged (…)", "not a picture (it begins with …)"
     whole = bytearray(png())
     whole[-20] ^= 0xFF
-    yield "crc", "a PNG with a wrong checksum", "png", bytes(whole)
+    yield "crc", "a PNG with a wrong checksum", "png", bytes(whole), damaged
     whole = bytearray(png())
     whole[len(whole) // 2 : len(whole) // 2 + 40] = b"\xa5" * 40
-    yield "middle", "a PNG with some bytes overwritten", "png", bytes(whole)
+    yield "middle", "a PNG with some bytes overwritten", "png", bytes(whole), damaged
     cut = encoded(face(), "JPEG2000")
-    yield "cut-jp2", "a JPEG 2000 cut in the middle", "jp2", cut[: len(cut) // 2]
-    yield "png-0x0", "a PNG of 0 x 0 pixels", "png", raw_png(0, 0, 8, 0, b"")
-    yield "gif-0x0", "a GIF of 0 x 0 pixels", "gif", _gif(0, 0)
-    yield "lossless", "a lossless JPEG, as some scanners write", "jpg", _lossless()
-    yield "text", "text named .jpg", "jpg", b"this is no photograph\n" * 20
-    yield "zeros", "a file of zeros, as a crashed copy leaves", "jpg", bytes(4096)
-    yield "noise", "random bytes, such as an encrypted file", "jpg", np.random.default_rng(0).bytes(4096)
+    yield "cut-jp2", "a JPEG 2000 cut in the middle", "jp2", cut[: len(cut) // 2], damaged
+    yield (
+        "png-0x0",
+        "a PNG of 0 x 0 pixels",
+        "png",
+        raw_png(0, 0, 8, 0, b""),
+        "the beginning of this PNG picture is damaged",
+    )
+    yield "gif-0x0", "a GIF of 0 x 0 pixels", "gif", _gif(0, 0), "the beginning of this GIF picture is damaged"
+    yield "lossless", "a lossless JPEG, as some scanners write", "jpg", _lossless(), damaged
+    yield "text", "text named .jpg", "jpg", b"this is no photograph\n" * 20, nothing
+    yield "zeros", "a file of zeros, as a crashed copy leaves", "jpg", bytes(4096), nothing
+    yield "noise", "random bytes, such as an encrypted file", "jpg", np.random.default_rng(0).bytes(4096), nothing
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("photo.jpg"))
-    yield "tar", "a tar named .jpg", "jpg", out.getvalue()
+    yield "tar", "a tar named .jpg", "jpg", out.getvalue(), nothing
 
 
 def _bombs() -> Iterator[_Kind]:
@@ -87,8 +95,11 @@ def _bombs() -> Iterator[_Kind]:
     yield "bomb-ppm", "a PPM that large", "ppm", b"P6 30000 30000 255\n"
     yield "bomb-jp2", "a JPEG 2000 that large", "jp2", _jp2(side, side)
     yield "bomb-jpg", "a JPEG that large", "jpg", _jpeg_of_size(side, side)
-    yield "bytes", "a file of more bytes than `limits.max_bytes`", "jpg", jpeg() + bytes(MAX_BYTES)
     yield "pixels", "a picture of a few more pixels than `limits.max_pixels`", "png", _flat(2001, 2000)
+
+
+def _heavy() -> Iterator[_Kind]:
+    yield "bytes", "a file of more bytes than `limits.max_bytes`", "jpg", jpeg() + bytes(MAX_BYTES)
 
 
 def _texts() -> Iterator[_Kind]:

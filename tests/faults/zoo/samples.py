@@ -15,7 +15,7 @@ def samples() -> Iterator[Exhibit]:
     for name, what, data, key, code, says in [*_entries(), *_groups(), *_names()]:
         yield shard(name, what, tar(data, member("z.png")), {key: rejected(code, says), "z": NO_FACE})
     apart = tar(member("a.png"), member("z.png"), member("a.txt", b"late"))
-    fate = rejected("sample.duplicate_key", "sort the shard by name")
+    fate = rejected("sample.duplicate_key", "the key 'a' comes back after other samples; sort the shard by name")
     yield shard("apart", "a key that comes back after other samples", apart, {"a": fate, "z": NO_FACE})
     yield from _taken()
 
@@ -26,33 +26,41 @@ _Kind = tuple[str, str, bytes, str, str, str]
 
 def _entries() -> Iterator[_Kind]:
     """Members that are no regular files."""
-    link = "write the file itself"
+    link = "not a regular file (link); write the file itself, with tar --dereference --hard-dereference"
     target = header("a.png", 0, tarfile.SYMTYPE, "/etc/passwd")
     yield "symlink", "a symbolic link instead of the photo", target, "a", "member.link", link
     within = header("a.png", 0, tarfile.LNKTYPE, "z.png")
     yield "hardlink", "a hard link to another member", within, "a", "member.link", link
-    leave = "leave it out"
+    leave = "not a regular file (device); leave it out"
     for name, kind in (("char", tarfile.CHRTYPE), ("block", tarfile.BLKTYPE), ("fifo", tarfile.FIFOTYPE)):
         what = {"char": "a character device", "block": "a block device", "fifo": "a named pipe"}[name]
         yield name, what, header("a.png", 0, kind), "a", "member.device", leave
+    sparse = "not a regular file (sparse); write it without --sparse"
     old = altered(header("a.png", 512, tarfile.GNUTYPE_SPARSE), 482, b"\1") + bytes(1024)
-    yield "sparse-gnu", "a sparse file of old GNU tar", old, "a", "member.sparse", "without --sparse"
+    yield "sparse-gnu", "a sparse file of old GNU tar", old, "a", "member.sparse", sparse
     new = pax(record("GNU.sparse.major", b"1") + record("GNU.sparse.name", b"a.png")) + member("GNUSparseFile.0/a")
-    yield "sparse-pax", "a sparse file of new GNU tar", new, "a", "member.sparse", "without --sparse"
+    yield "sparse-pax", "a sparse file of new GNU tar", new, "a", "member.sparse", sparse
     yield (
         "multivolume",
         "the rest of a file from another volume",
         header("a.png", 0, b"M"),
         "a",
         "member.other",
-        "write it as one",
+        "not a regular file (other); write it as one",
     )
 
 
 def _groups() -> Iterator[_Kind]:
     """Samples that are ambiguous or incomplete."""
     twice = member("a.png") + member("a.png")
-    yield "twice", "a member name twice", twice, "a", "sample.duplicate_member", "rename one"
+    yield (
+        "twice",
+        "a member name twice",
+        twice,
+        "a",
+        "sample.duplicate_member",
+        "two members are called 'a.png'; rename one",
+    )
     pair = member("a.png") + member("a.jpg")
     yield (
         "pair",
@@ -63,8 +71,15 @@ def _groups() -> Iterator[_Kind]:
         "which is the photo of 'a'? a.png, a.jpg; keep one",
     )
     crowd = b"".join(member(f"a.{number:05d}.png", b"") for number in range(5000))
-    yield "crowd", "5,000 photos in a sample", crowd, "a", "sample.several_images", "and 4,997 more; keep one"
-    says = "is an image by its extension; add it"
+    yield (
+        "crowd",
+        "5,000 photos in a sample",
+        crowd,
+        "a",
+        "sample.several_images",
+        "which is the photo of 'a'? … and 4,997 more; keep one",
+    )
+    says = "no member of … is an image by its extension; add it"
     alone = member("a.json", b"{}")
     yield "no-image", "a sample without photo", alone, "a", "sample.no_image", says
     yield "no-extension", "a member without extension", member("README"), "README", "sample.no_image", says
@@ -89,13 +104,13 @@ def _names() -> Iterator[_Kind]:
             "member.path",
             path,
         )
-    text = "not UTF-8 or control characters; rename it"
+    text = "has bytes that are not UTF-8 or control characters; rename it"
     latin = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     yield "latin-1", "a member name that is not UTF-8", member(latin), "caf%E9", "member.name", text
     yield "newline", "a member name with a line break", member("a\nb.png"), "a%0Ab", "member.name", text
     null = pax(record("path", b"a\0b.png")) + member("x")
     yield "null", "a member name with a null byte", null, "a%00b", "member.name", text
-    no_key = "no key before its first dot; rename it"
+    no_key = "has no key before its first dot; rename it"
     yield "only-extension", "a name that is only an extension", member(".png"), "", "member.name", no_key
     yield "hidden", "the same in a folder", member("d/.png"), "d/", "member.name", no_key
 
@@ -131,7 +146,7 @@ def _taken() -> Iterator[Exhibit]:
     )
     data = tar(member("selfsame.tar.png"))[:-1024]
     fates = {
-        "selfsame": rejected("sample.cut", "members may be missing; transfer the shard again"),
-        "selfsame.tar": rejected("shard.truncated", "transfer it again"),
+        "selfsame": rejected("sample.cut", "…, so members may be missing; transfer the shard again"),
+        "selfsame.tar": rejected("shard.truncated", "the archive was cut: …; transfer it again"),
     }
     yield shard("selfsame", "a photo called like its cut shard", data, fates, "both have their row")

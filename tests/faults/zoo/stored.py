@@ -34,7 +34,7 @@ class Stored:
         for row in rows:
             fate = exhibit.fates[row["key"]]
             assert (row["status"], row["error"] or "") == (fate.status, fate.code), row["message"]
-            assert fate.says in (row["message"] or "")
+            assert fate.is_told_by(row["message"] or ""), row["message"]
             kind = REJECTS if fate.status == "rejected" else SHARDS
             found = self.members[exhibit.shard, kind]
             for name, data in exhibit.members:

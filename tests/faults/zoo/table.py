@@ -33,12 +33,12 @@ def row(exhibit: Exhibit) -> str:
     """The exhibit's line: all that becomes of its photos; good neighbours of a rejected one are not mentioned."""
     fates = list(dict.fromkeys(exhibit.fates.values()))
     told = [fate for fate in fates if fate.code] or fates
-    says = "; ".join(dict.fromkeys(f"“{fate.says.strip('; ')}”" for fate in told if fate.says))
+    says = "; ".join(dict.fromkeys(f"“{fate.says}”" for fate in told if fate.says))
     cells = [
         exhibit.what,
         ", ".join(dict.fromkeys(fate.status for fate in told)),
         ", ".join(dict.fromkeys(f"`{fate.code}`" for fate in told if fate.code)),
-        ". ".join(part for part in (says, exhibit.note) if part),
+        "; ".join(part for part in (says, exhibit.note) if part),
     ]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 

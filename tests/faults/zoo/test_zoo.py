@@ -57,18 +57,20 @@ def test_the_output_holds_the_zoo_and_nothing_else(stored: Stored, output: Outpu
 def test_pixels_are_understood_whatever_their_form(stored: Stored) -> None:
     """Odd forms of one photograph give that photograph: what is written resembles it."""
     reference = np.asarray(face().convert("L"), float)
-    restored = [row for row in stored.rows[PHOTOS] if row["status"] == "restored"]
+    restored = [photo for photo in stored.rows[PHOTOS] if photo["status"] == "restored"]
     assert len(restored) > 25
-    for row in restored:
-        image = Image.open(io.BytesIO(stored.members[PHOTOS, "shards"][row["restored_name"]]))
-        assert image.size == face().size, row["key"]
+    for photo in restored:
+        image = Image.open(io.BytesIO(stored.members[PHOTOS, "shards"][photo["restored_name"]]))
+        assert image.size == face().size, photo["key"]
         likeness = np.corrcoef(np.asarray(image.convert("L"), float).ravel(), reference.ravel())[0, 1]
-        assert likeness > (0.4 if row["key"] == "one-bit" else 0.95), row["key"]
+        assert likeness > (0.4 if photo["key"] == "one-bit" else 0.95), photo["key"]
 
 
 def test_transparency_is_kept_and_grey_stays_grey(stored: Stored) -> None:
     written = stored.members[PHOTOS, "shards"]
-    modes = {key: Image.open(io.BytesIO(written[f"{key}.restored.png"])).mode for key in ("palette", "alpha", "grey-16")}
+    modes = {
+        key: Image.open(io.BytesIO(written[f"{key}.restored.png"])).mode for key in ("palette", "alpha", "grey-16")
+    }
     assert modes == {"palette": "RGBA", "alpha": "RGBA", "grey-16": "L"}
     assert Image.open(io.BytesIO(written["grey-alpha.restored.png"])).convert("RGB").getcolors(256) is not None
 
