@@ -20,6 +20,10 @@ from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
 
+READS_AT_ONCE = 250
+"""Shards of one execution of the graph. Ray remembers every task until its execution ends, so the driver would grow with
+the collection; between two executions workers start anew, which takes seconds of the hours that so many shards take."""
+
 
 class RunFailed(RuntimeError):
     """Units stay undone; one line with the reason. What is committed stays, and the same command continues."""
@@ -64,14 +68,15 @@ class _Rounds:
             raise RunFailed(f"not everything could be finished; {reason}; run it again to go on")
 
     def round(self, left: Left) -> None:
-        """One pass of the stream; when it breaks off, what it has committed stays."""
+        """One pass of the stream over everything; where it breaks off, what it has committed stays."""
         self.number += 1
         self.failures.clear()
         self.progress.phase("restoring" if self.number == 1 else f"round {self.number}")
-        try:
-            self.follow(stream(self.run, left.reads, self.widths))
-        except RayError as error:
-            log.warning("round %d broke off: %s", self.number, gist(error))
+        for start in range(0, len(left.reads), READS_AT_ONCE):
+            try:
+                self.follow(stream(self.run, left.reads[start : start + READS_AT_ONCE], self.widths))
+            except RayError as error:
+                log.warning("round %d broke off: %s", self.number, gist(error))
 
     def all_outside(self) -> bool:
         """Whether storage or the input is why the latest round finished nothing: no photo is to blame then."""

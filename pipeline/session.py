@@ -92,6 +92,8 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # For a cluster of our own: Ray's 15 all but stops the workers of a machine that does anything else as well.
     os.environ.setdefault("RAY_worker_niceness", "5")
+    # Likewise: a history of tasks for a dashboard that is not there, which grows with the collection.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     for attempt in reversed(range(1 if address else LOCAL_ATTEMPTS)):
         try:

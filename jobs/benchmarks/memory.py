@@ -38,7 +38,7 @@ _TASK = re.compile(r"ray::(?!MapWorker)")
 
 @dataclass(frozen=True)
 class Peak:
-    """A process kind at its largest. MB of 1e6 bytes: of one process, by the kernel's own high-water mark."""
+    """A kind of process at its largest, in MB of 1e6 bytes: the largest of its processes, without the object store."""
 
     role: str
     few: float
@@ -58,8 +58,8 @@ def command(shards: int, times: int, photos: int, as_json: bool) -> None:
     """Peak resident memory of the driver and of each kind of worker, at some shards and at 10 times as many.
 
     Two runs of 'dr2e restore', each with a Ray of its own, on made-up shards of which all are alike. What is told of
-    "tasks" is the largest process that read or committed; "together" is the most that all processes held at a time,
-    pages they share counted once per process.
+    "tasks" is the largest process that read or committed; "object store" is what Ray keeps units in between stages, shared
+    by all and not counted with them; "together" is the most that all processes and the store held at a time.
     """
     with tempfile.TemporaryDirectory(prefix="dr2e-memory-") as folder:
         small, large = (measure(Path(folder), count, photos) for count in (shards, shards * times))
@@ -93,7 +93,7 @@ def watch(run: subprocess.Popen[bytes]) -> dict[str, float]:
     """Peak MB of a process and what it starts, by role, until it ends."""
     peaks: defaultdict[str, float] = defaultdict(float)
     while run.poll() is None:
-        together = 0.0
+        together = store = 0.0
         for pid in _descendants(run.pid):
             with suppress(OSError):  # it has just ended
                 title = (
@@ -101,11 +101,14 @@ def watch(run: subprocess.Popen[bytes]) -> dict[str, float]:
                 )
                 status = (Path("/proc") / str(pid) / "status").read_text()
                 role = "driver" if pid == run.pid else _role(title)
-                peaks[role] = max(peaks[role], _kilobytes(status, "VmHWM") / 1e3)
-                together += _kilobytes(status, "VmRSS") / 1e3
-        peaks["together"] = max(peaks["together"], together)
+                own = (_kilobytes(status, "RssAnon") + _kilobytes(status, "RssFile")) / 1e3
+                store = max(store, _kilobytes(status, "RssShmem") / 1e3)
+                peaks[role] = max(peaks[role], own)
+                together += own
+        peaks["object store"] = max(peaks["object store"], store)
+        peaks["together"] = max(peaks["together"], together + store)
         time.sleep(_LOOK_SECONDS)
-    order = ["driver", "Detect", "Restore", "Enhance", "tasks", "raylet", "gcs_server", "together"]
+    order = ["driver", "Detect", "Restore", "Enhance", "tasks", "raylet", "gcs_server", "object store", "together"]
     return {role: peaks[role] for role in order if role in peaks}
 
 

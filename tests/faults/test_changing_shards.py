@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import pipeline.source
-from pipeline.blocks import failure_of, from_block
+from faults.zoo.by_stages import commit, config
+from faults.zoo.tars import TINY
+from pipeline.blocks import Failure, failure_of, from_block
 from pipeline.driver import prepare
 from pipeline.inputs import resolve_inputs
 from pipeline.output import Output
@@ -19,8 +21,6 @@ from pipeline.source import read_shard
 from pipeline.storage import Location
 from pipeline.tar import write_shard
 from pipeline.units import ShardChanged
-from tests.faults.zoo.by_stages import commit, config
-from tests.faults.zoo.tars import TINY
 
 KEYS = "abcdef"
 SETTINGS = config("in", "out", "unit.max_samples=2")
@@ -88,7 +88,8 @@ def test_on_a_disk(change: Change, moment: str, path: Path, monkeypatch: pytest.
         assert words(next(blocks)) == {b"old"}
         change(path)
     (last,) = blocks
-    unit, reason = failure_of(last) or ("", "")
+    failure = failure_of(last) or Failure("", "")
+    unit, reason = failure.unit, failure.reason
     assert unit == "s.tar"
     assert reason.startswith(str(path)) and "run again" in reason
 
@@ -133,7 +134,7 @@ def test_on_s3(moment: str, s3: Any, path: Path, tmp_path: Path, monkeypatch: py
     blocks = read_shard(ShardTask(shard), SETTINGS.unit, s3.options)
     if moment != "behind":
         (block,) = blocks
-        assert "s.tar changed during the run" in (failure_of(block) or ("", ""))[1]
+        assert "s.tar changed during the run" in (failure_of(block) or Failure("", "")).reason
         return
     first = next(blocks)
     change("s.tar")  # the copy stays what it was

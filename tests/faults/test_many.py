@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from faults.zoo.tars import END, header
 from pipeline.inputs import resolve_inputs
 from pipeline.plan import make_plan
 from pipeline.shards import index_shard
 from pipeline.storage import Location
 from pipeline.units import unit_id
-from tests.faults.zoo.tars import END, header
 
 SHARDS = 100_000
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from faults.zoo.by_stages import by_stages, config
+from faults.zoo.tars import TINY
 from pipeline.inputs import InputError, resolve_inputs
 from pipeline.storage import Location
 from pipeline.tar import write_shard
 from pipeline.unpacking import unpack
-from tests.faults.zoo.by_stages import by_stages, config
-from tests.faults.zoo.tars import TINY
 
 NAMES = [
     "a b",

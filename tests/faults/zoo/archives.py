@@ -11,9 +11,9 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from faults.zoo.exhibit import NO_FACE, Exhibit, Fate, rejected
+from faults.zoo.tars import END, TINY, altered, header, member, pax, record, tar
 from pipeline.shards import MAX_SAMPLE_BYTES
-from tests.faults.zoo.exhibit import NO_FACE, Exhibit, Fate, rejected
-from tests.faults.zoo.tars import END, TINY, altered, header, member, pax, record, tar
 
 
 def shard(name: str, what: str, data: bytes, fates: Mapping[str, Fate], note: str = "", file: str = "") -> Exhibit:

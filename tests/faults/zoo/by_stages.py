@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from faults.zoo.exhibit import MAX_BYTES, MAX_PIXELS
 from operators.images import ImageLimits
 from pipeline.blocks import failure_of, from_block
 from pipeline.commit import CommitContext, commit_unit
@@ -13,7 +14,6 @@ from pipeline.output import Output
 from pipeline.plan import make_plan
 from pipeline.source import read_shard
 from pipeline.stages import Detect
-from tests.faults.zoo.exhibit import MAX_BYTES, MAX_PIXELS
 
 LIMITS = [f"limits.max_bytes={MAX_BYTES}", f"limits.max_pixels={MAX_PIXELS}"]
 """Settings of the zoo's runs."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from faults.zoo.archives import archives
+from faults.zoo.exhibit import PHOTOS, Exhibit
+from faults.zoo.refused import refused
+from faults.zoo.samples import samples
+from faults.zoo.understood import understood
 from pipeline.tar import write_shard
-from tests.faults.zoo.archives import archives
-from tests.faults.zoo.exhibit import PHOTOS, Exhibit
-from tests.faults.zoo.refused import refused
-from tests.faults.zoo.samples import samples
-from tests.faults.zoo.understood import understood
 
 
 @cache

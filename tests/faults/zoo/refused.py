@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.faults.zoo.encode import chunk, encoded, face, jpeg, png, png_with, raw_png, tiff_of_size
-from tests.faults.zoo.exhibit import MAX_BYTES, Exhibit, rejected
-from tests.faults.zoo.understood import photo
+from faults.zoo.encode import chunk, encoded, face, jpeg, png, png_with, raw_png, tiff_of_size
+from faults.zoo.exhibit import MAX_BYTES, Exhibit, rejected
+from faults.zoo.understood import photo
 
 
 def refused() -> Iterator[Exhibit]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 
-from tests.faults.zoo.archives import shard
-from tests.faults.zoo.exhibit import NO_FACE, Exhibit, rejected
-from tests.faults.zoo.tars import altered, header, member, pax, record, tar
+from faults.zoo.archives import shard
+from faults.zoo.exhibit import NO_FACE, Exhibit, rejected
+from faults.zoo.tars import altered, header, member, pax, record, tar
 
 
 def samples() -> Iterator[Exhibit]:

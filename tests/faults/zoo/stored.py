@@ -7,11 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from faults.zoo.exhibit import Exhibit
+from faults.zoo.tars import TINY
 from pipeline.ledger import REJECTS, SHARDS, CommitRecord
 from pipeline.output import Output
 from pipeline.tar import scan
-from tests.faults.zoo.exhibit import Exhibit
-from tests.faults.zoo.tars import TINY
 
 
 class Stored:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.zoo.collection import exhibits
-from tests.faults.zoo.exhibit import PHOTOS, Exhibit
+from faults.zoo.collection import exhibits
+from faults.zoo.exhibit import PHOTOS, Exhibit
 
 PAGE = Path(__file__).parents[3] / "docs" / "bad-input.md"
-START, END = "<!-- table: python -m tests.faults.zoo.table -->\n", "<!-- end -->\n"
+START, END = "<!-- table: python -m faults.zoo.table -->\n", "<!-- end -->\n"
 
 
 def table() -> str:

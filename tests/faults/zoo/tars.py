@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 
-from tests.faults.zoo.encode import raw_png
+from faults.zoo.encode import raw_png
 
 END = bytes(2 * tarfile.BLOCKSIZE)
 

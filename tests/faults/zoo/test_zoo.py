@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faults.zoo.by_stages import by_stages, config
+from faults.zoo.collection import exhibits, write
+from faults.zoo.encode import face
+from faults.zoo.exhibit import PHOTOS, Exhibit
+from faults.zoo.stored import Stored
+from faults.zoo.table import PAGE, renewed, row
 from jobs.api import restore
 from pipeline.output import Output
 from pipeline.storage import Location
 from pipeline.unpacking import unpack
-from tests.faults.zoo.by_stages import by_stages, config
-from tests.faults.zoo.collection import exhibits, write
-from tests.faults.zoo.encode import face
-from tests.faults.zoo.exhibit import PHOTOS, Exhibit
-from tests.faults.zoo.stored import Stored
-from tests.faults.zoo.table import PAGE, renewed, row
 
 
 @pytest.fixture(scope="module")
@@ -110,4 +110,4 @@ def test_every_exhibit_has_its_row_in_the_documentation() -> None:
     assert len(exhibits()) >= 40
     for exhibit in exhibits():
         assert row(exhibit) in page, exhibit.name
-    assert renewed(page) == page, "run python -m tests.faults.zoo.table"
+    assert renewed(page) == page, "run python -m faults.zoo.table"

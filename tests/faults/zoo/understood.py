@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests.faults.zoo.encode import encoded, face, frames, jpeg, png, raw_png
-from tests.faults.zoo.exhibit import NO_FACE, PHOTOS, RESTORED, Exhibit, Fate
+from faults.zoo.encode import encoded, face, frames, jpeg, png, raw_png
+from faults.zoo.exhibit import NO_FACE, PHOTOS, RESTORED, Exhibit, Fate
 
 
 def photo(key: str, what: str, data: bytes, fate: Fate, extension: str = "jpg", note: str = "") -> Exhibit:
