@@ -142,12 +142,15 @@ class DegradationRemover:
                 f"use at most {self.last_step * STEP}"
             )
 
-    def remove(self, crops: Sequence[Pixels], identities: Sequence[Identity]) -> list[Removal]:
+    def remove(
+        self, crops: Sequence[Pixels], identities: Sequence[Identity], on_step: Callable[[], None] | None = None
+    ) -> list[Removal]:
         """Removes the degradation of faces.
 
         crops: (S, S, 3) uint8 RGB aligned faces, S = prior.size. identities: (photo key, face index) of each, which
-        together with the run's seed decides its noise. Returns one Removal per crop, in order; a face's result does
-        not depend on its companions. Several threads may call this at once: their faces fill the same batches.
+        together with the run's seed decides its noise. on_step: see `Engine.run`. Returns one Removal per crop, in
+        order; a face's result does not depend on its companions. Several threads may call this at once: their faces
+        fill the same batches.
         """
         if not crops:
             return []
@@ -157,15 +160,22 @@ class DegradationRemover:
         ]
         for face, score in zip(faces, self.niqe.score(unit_range(crops)), strict=True):
             face.niqe = float(score)
-        self.engine.run(faces)
+        self.engine.run(faces, on_step)
         return [self._removal(face, *self._choice(face)) for face in faces]
 
     def candidates(
-        self, chain: Chain, crops: Sequence[Pixels], noise: Sequence[FaceNoise]
+        self,
+        chain: Chain,
+        crops: Sequence[Pixels],
+        noise: Sequence[FaceNoise],
+        on_step: Callable[[], None] | None = None,
     ) -> list[list[tuple[Candidate, Pixels]]]:
-        """One chain over some faces: per face its candidates with their images, (S, S, 3) uint8, largest tau first."""
+        """One chain over some faces: per face its candidates with their images, (S, S, 3) uint8, largest tau first.
+
+        on_step: see `Engine.run`.
+        """
         faces = [_Face(self, crop, source, _once(chain)) for crop, source in zip(crops, noise, strict=True)]
-        self.engine.run(faces)
+        self.engine.run(faces, on_step)
         return [
             [(candidate, face.images[candidate.n, candidate.tau]) for candidate in _from_large_tau(face.candidates)]
             for face in faces

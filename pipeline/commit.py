@@ -33,6 +33,7 @@ from pipeline.members import CommitContext, Member, Written, rejected_members, r
 from pipeline.records import Photo
 from pipeline.storage import Location, StorageError
 from pipeline.tar import scan, write_shard
+from pipeline.watchdog import beat
 
 __all__ = ["CommitContext", "CommitError", "Receipt", "commit_unit"]
 
@@ -72,6 +73,7 @@ def commit_unit(output: Location, photos: Sequence[Photo], context: CommitContex
             for kind, path in files.items()
         ]
         for stored, path in zip(objects, files.values(), strict=True):
+            beat()
             try:
                 output.put(stored.name, path)
             except StorageError:
@@ -118,6 +120,7 @@ def _results(photos: Sequence[Photo], context: CommitContext, written: dict[int,
     for photo in photos:
         if photo.status == "rejected":
             continue
+        beat()
         try:
             result = restored_members(photo, context)
         except Exception as error:  # one photo must not take its unit down

@@ -128,7 +128,13 @@ class Resources(Section):
     patience_seconds: float = Field(
         default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"
     )
-    isolated_seconds: float = Field(default=600.0, gt=0, description="time a photo tried alone may take")
+    stalled_seconds: float = Field(
+        default=600.0, gt=0, description="a worker without progress for so long is ended and its work tried again"
+    )
+    unit_seconds: float = Field(default=86400.0, gt=0, description="time a stage may take for one unit in all")
+    isolated_seconds: float = Field(
+        default=86400.0, gt=0, description="time a photo tried alone may take in all; stalled_seconds ends most sooner"
+    )
 
 
 class Storage(Section):

@@ -8,18 +8,27 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.blocks import failure_of, from_block, to_block, unit_of
+from pipeline import last_words
+from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
+from pipeline.config import Config
+from pipeline.last_words import LastWords
+from pipeline.members import restored_members
 from pipeline.records import Photo
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome
 from pipeline.source import Read
-from pipeline.stages import Detect, Enhance, Restore
+from pipeline.stages import Detect, Enhance, Restore, is_of_the_machine, one_line
+from pipeline.watchdog import watch
 
-MAX_LOSSES_IN_A_ROW = 20
-"""When so many photos lose their worker one after the other, it is not the photos."""
+LOSSES_BEFORE_A_TRIAL = 3
+"""So many photos may lose their worker one after the other before a photo known to be good shows whose fault it is."""
+
+LAST_WORDS_SECONDS = 60.0
+"""For fetching them from the machine of a dead worker, which may be gone as well."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +54,7 @@ def isolate(
     """Finish what ``reads`` read photo by photo; one that kills its worker or never ends is rejected.
 
     worker: makes what restores a photo, all stages when not given.
-    Raises WorkersDie when that happens to MAX_LOSSES_IN_A_ROW photos in a row: then it is not the photos.
+    Raises WorkersDie when several photos in a row lose their worker and then a photo known to be good does as well.
     """
     commit = Commit(run)
     with Solitary(run, sizes, worker or AllStages) as solitary:
@@ -60,13 +69,14 @@ class Solitary:
     def __init__(self, run: Run, sizes: Sizes, worker: Callable[[Run, str, PoolSize], Worker]) -> None:
         self.run, self.sizes, self.worker = run, sizes, worker
         self.actor: Any = None  # Ray's handles have no useful type
+        self.node, self.words = "", ""  # the actor's machine, and where on it its last words will be
         self.losses_in_a_row = 0
 
     def __enter__(self) -> Solitary:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end(ask=kind is None)  # an interrupt does not wait for anything
 
     def restore(self, block: pa.Table) -> pa.Table:
         """The block of a unit with every photo decided."""
@@ -74,63 +84,132 @@ class Solitary:
         return to_block(unit_of(block), photos)
 
     def _alone(self, photo: Photo) -> Photo:
+        answer = self._answer(photo)
+        if isinstance(answer, Photo):
+            self.losses_in_a_row = 0
+            return answer
+        photo.reject(*answer)
+        log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
+        self.losses_in_a_row += 1
+        if self.losses_in_a_row >= LOSSES_BEFORE_A_TRIAL:
+            self._try_a_good_photo(photo)
+            self.losses_in_a_row = 0
+        return photo
+
+    def _try_a_good_photo(self, last: Photo) -> None:
+        answer = self._answer(good_photo())
+        if not isinstance(answer, Photo):
+            raise WorkersDie(
+                f"{self.losses_in_a_row} photos in a row lost their worker, the last {last.key} ({last.message}), "
+                f"and then so did one known to be good ({answer[1]}); it is not the photos"
+            )
+
+    def _answer(self, photo: Photo) -> Photo | tuple[str, str]:
+        """The photo, decided; or why it could not be, code and message, and then the worker is gone."""
         if self.actor is None:
-            self.actor = self._start()
+            self._start()
         seconds = self.run.config.resources.isolated_seconds
         try:
             answer: pa.Table = ray.get(self.actor.restore.remote(to_block(photo.unit, [photo])), timeout=seconds)
         except GetTimeoutError:
-            photo.reject("worker.stuck", f"not finished after {seconds:g} s alone in a worker")
+            self._end()
+            return "worker.stuck", f"not finished after {seconds:g} s alone in a worker"
+        except OutOfMemoryError:
+            self._end()
+            return "worker.died", "Ray ended its worker, where it was alone, because the machine's memory was full"
         except RayActorError:
-            photo.reject("worker.died", "its worker died each time this photo was tried, at last alone in one")
-        else:
-            if not (failed := failure_of(answer)):
-                self.losses_in_a_row = 0
-                return from_block(answer)[0]
-            photo.reject("worker.failed", failed.reason)
-        log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
-        self._end()
-        self.losses_in_a_row += 1
-        if self.losses_in_a_row >= MAX_LOSSES_IN_A_ROW:
-            raise WorkersDie(
-                f"{self.losses_in_a_row} photos in a row lost their worker, the last {photo.key}: {photo.message}"
-            )
-        return photo
+            return self._cause(self._end())
+        if failed := failure_of(answer):
+            self._end()
+            return "worker.failed", f"alone in a worker: {failed.reason}"
+        return from_block(answer)[0]
 
-    def _start(self) -> Any:
+    def _cause(self, words: LastWords) -> tuple[str, str]:
+        """Code and message for the death of a worker."""
+        place = f" in {words.place}" if words.place else ""
+        if words.stalled:
+            seconds = self.run.config.resources.stalled_seconds
+            return "worker.stuck", f"no progress for {seconds:g} s alone in a worker, which stood{place or ' still'}"
+        if words.fault:
+            return "worker.died", f"its worker, where it was alone, died of {words.fault}{place}"
+        return "worker.died", "its worker, where it was alone, died without a word; for want of memory, perhaps"
+
+    def _start(self) -> None:
         widest = self.sizes.restore
         options = {"num_cpus": widest.cpus, "num_gpus": widest.gpus, "max_restarts": 0}
         actor: Any = ray.remote(_Alone).options(**options).remote(self.worker, self.run, self.sizes.device, widest)
-        ray.get(actor.ready.remote())  # a worker that cannot start is not the photo's doing
-        return actor
+        self.node, self.words = ray.get(actor.ready.remote())  # one that cannot start is not the photo's doing
+        self.actor = actor
 
-    def _end(self) -> None:
-        if self.actor is not None:
-            ray.kill(self.actor)
-            self.actor = None
+    def _end(self, ask: bool = True) -> LastWords:
+        """End the worker, dead or alive; what it said last. ask: else nobody asks it, and nothing is cleared away."""
+        if self.actor is None:
+            return LastWords()
+        ray.kill(self.actor)
+        self.actor = None
+        if not ask:
+            return LastWords()
+        there = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        task: Any = ray.remote(last_words.take).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        try:
+            return last_words.understand(ray.get(task.remote(self.words), timeout=LAST_WORDS_SECONDS))
+        except RayError:  # its machine died with it, or is too busy to say
+            return LastWords()
 
 
 class _Alone:
     """The actor around a worker."""
 
     def __init__(self, worker: Callable[[Run, str, PoolSize], Worker], run: Run, device: str, size: PoolSize) -> None:
+        self.words = last_words.prepare()
         self.worker = worker(run, device, size)
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> tuple[str, str]:
+        """The machine it is on, and where on it its last words will be."""
+        return ray.get_runtime_context().get_node_id(), self.words
 
     def restore(self, block: pa.Table) -> pa.Table:
         return self.worker.restore(block)
 
 
 class AllStages:
-    """The stages of the stream in one process."""
+    """The stages of the stream in one process, and what a commit does with their results."""
 
     def __init__(self, run: Run, device: str, size: PoolSize) -> None:
-        config, face_size = run.config.without_secrets(), run.models.face_size
+        config, face_size = alone(run.config.without_secrets()), run.models.face_size
         self.stages = [stage(config, face_size, device, size.threads) for stage in (Detect, Restore, Enhance)]
+        self.context, self.resources = run.commit_context(), config.resources
 
     def restore(self, block: pa.Table) -> pa.Table:
         for stage in self.stages:
             block = stage(block)
+        return block if failure_of(block) else self.written(block)
+
+    def written(self, block: pa.Table) -> pa.Table:
+        """The block, its results encoded once for nothing: if that kills a worker, let it be this one."""
+        with watch(self.resources.stalled_seconds, self.resources.unit_seconds):
+            for photo in from_block(block):
+                try:
+                    if photo.status != "rejected":
+                        restored_members(photo, self.context)
+                except Exception as error:
+                    if is_of_the_machine(error):
+                        return failed_block(unit_of(block), f"write: {one_line(error)}")
+                    return block  # the commit meets it again, and rejects the photo
         return block
+
+
+def alone(config: Config) -> Config:
+    """The configuration with the time of a photo for that of a unit."""
+    resources = config.resources
+    limits = {"unit_seconds": resources.isolated_seconds}
+    return config.model_copy(update={"resources": resources.model_copy(update=limits)})
+
+
+def good_photo() -> Photo:
+    """A small photograph with a face that every stage has something to do for."""
+    from skimage.data import astronaut
+
+    from operators.images import encode_png
+
+    return Photo("known-to-be-good", 0, "known-to-be-good", "good.png", encode_png(astronaut()[::2, ::2]))

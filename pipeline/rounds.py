@@ -21,8 +21,8 @@ from pipeline.work import Left, Work
 log = logging.getLogger(__name__)
 
 READS_AT_ONCE = 250
-"""Shards of one execution of the graph. Ray remembers every task until its execution ends, so the driver would grow with
-the collection; between two executions workers start anew, which takes seconds of the hours that so many shards take."""
+"""Shards of one execution of the graph. Ray remembers every task until its execution ends, so the driver would grow
+with the collection; between two executions workers start anew, which takes seconds where so many shards take hours."""
 
 
 class RunFailed(RuntimeError):

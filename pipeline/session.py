@@ -94,6 +94,9 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_worker_niceness", "5")
     # Likewise: a history of tasks for a dashboard that is not there, which grows with the collection.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    # Ray ends a worker when the machine's memory is almost full, and repeats what it did for ever: a photo that takes
+    # more than there is would never be done with. As often as for any other death.
+    os.environ.setdefault("RAY_task_oom_retries", "1")
     logging.getLogger("ray").setLevel(logging.ERROR)
     for attempt in reversed(range(1 if address else LOCAL_ATTEMPTS)):
         try:

@@ -11,6 +11,7 @@ from pipeline.blocks import failure_of, from_block, unit_of
 from pipeline.commit import CommitError, commit_unit
 from pipeline.run import Run
 from pipeline.storage import StorageError
+from pipeline.watchdog import watch
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Commit:
         self.run = run
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([asdict(self.commit(block))])
+        resources = self.run.config.resources
+        with watch(resources.stalled_seconds, resources.unit_seconds):
+            return pa.Table.from_pylist([asdict(self.commit(block))])
 
     def commit(self, block: pa.Table) -> Outcome:
         """Commit, or say why not."""

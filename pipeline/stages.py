@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -22,25 +23,29 @@ from operators.detect.contract import Detection, Detector
 from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.clock import SharedClock
-from pipeline.config import Config
+from pipeline.config import Config, Resources
 from pipeline.records import Face, Photo, Pixels
+from pipeline.watchdog import beat, pulse, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Stage(ABC):
-    """An actor's work: block in, block out.
+    """An actor's work: block in, block out. It ends its process when it gets nowhere (see `watchdog`).
 
     name: as in `Photo.seconds`.
     """
 
     name: str
     _clock: SharedClock
+    _resources: Resources | None
 
-    def __new__(cls, *_: object, **__: object) -> Self:
+    def __new__(cls, config: Config | None = None, *_: object, **__: object) -> Self:
+        """config: nobody watches a stage without one."""
         stage = super().__new__(cls)
         stage._clock = SharedClock()  # here, so that no stage forgets it and no two threads make two
+        stage._resources = None if config is None else config.resources
         return stage
 
     @classmethod
@@ -53,14 +58,20 @@ class Stage(ABC):
         if failure_of(block):
             return block
         unit = unit_of(block)
-        photos = from_block(block)
-        try:
-            self.process([photo for photo in photos if photo.status == "pending"])
-        except Exception as error:
-            if not is_of_the_machine(error):
-                raise
-            return failed_block(unit, f"{self.name}: {one_line(error)}")
-        return to_block(unit, photos)
+        with self._watched():
+            photos = from_block(block)
+            try:
+                self.process([photo for photo in photos if photo.status == "pending"])
+            except Exception as error:
+                if not is_of_the_machine(error):
+                    raise
+                return failed_block(unit, f"{self.name}: {one_line(error)}")
+            return to_block(unit, photos)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        if self._resources is None:
+            return nullcontext()
+        return watch(self._resources.stalled_seconds, self._resources.unit_seconds)
 
     def process(self, photos: Sequence[Photo]) -> None:
         """Work on photos together; if that raises, one by one, so that only the culprits are rejected."""
@@ -90,7 +101,10 @@ class Stage(ABC):
 
     @abstractmethod
     def work(self, photos: Sequence[Photo]) -> None:
-        """Change photos whose status is "pending"; may be called again for the same photos after it raised."""
+        """Change photos whose status is "pending"; may be called again for the same photos after it raised.
+
+        Calls `beat` now and then: a stage that does not for `resources.stalled_seconds` is taken to hang.
+        """
 
 
 class Detect(Stage):
@@ -106,6 +120,7 @@ class Detect(Stage):
 
     def work(self, photos: Sequence[Photo]) -> None:
         for photo in photos:
+            beat()
             try:
                 picture = decode(photo.image, self.limits)
             except ImageError as error:
@@ -159,7 +174,7 @@ class Restore(Stage):
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, index, face) for photo in photos for index, face in enumerate(photo.faces)]
         crops = [face.crop for _, _, face in faces if face.crop is not None]
-        removals = self.remover.remove(crops, [(photo.key, index) for photo, index, _ in faces])
+        removals = self.remover.remove(crops, [(photo.key, index) for photo, index, _ in faces], pulse())
         for (photo, _, face), removal in zip(faces, removals, strict=True):
             image = to_grey(removal.image) if photo.grey else removal.image
             face.status, face.reason = removal.status, removal.reason
@@ -190,6 +205,7 @@ class Enhance(Stage):
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None]
         for start in range(0, len(faces), self.batch):
+            beat()
             self.enhance(faces[start : start + self.batch])
         for photo in photos:
             photo.status = "restored"

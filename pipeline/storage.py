@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
+from pipeline.watchdog import beat
 
 log = logging.getLogger(__name__)
 
@@ -367,6 +368,7 @@ class Location:
             if pause > 2 and not told:
                 told = True
                 log.warning("cannot %s %s now; trying again", verb, _without_userinfo(f"{self.url}/{name}"))
+            beat()  # to wait for storage is not to hang
             time.sleep(pause)
         raise AssertionError("pauses never end")
 

@@ -18,6 +18,9 @@ from pipeline.sink import Commit, Outcome, outcomes
 from pipeline.source import Read, Units
 from pipeline.stages import Detect, Enhance, Restore, Stage
 
+TASK_RETRIES = 1
+"""Of a task whose worker died: Ray Data would repeat it for ever, as it would a photo that kills every worker."""
+
 
 def stream(run: Run, reads: Sequence[Read], sizes: Sizes) -> Iterator[Outcome]:
     """Restore what ``reads`` read; one outcome per unit, as units finish, in their order.
@@ -36,12 +39,23 @@ def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     faces = actors(read(reads, resources), Detect, run, sizes.device, sizes.detect)
     clean = actors(faces, Restore, run, sizes.device, sizes.restore)
     sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
-    return sharp.map_batches(Commit(run), batch_size=None, batch_format="pyarrow", num_cpus=resources.commit_cpus)
+    return sharp.map_batches(
+        Commit(run),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=resources.commit_cpus,
+        max_retries=TASK_RETRIES,
+    )
 
 
 def read(reads: Sequence[Read], resources: Resources) -> Dataset:
     """The units of ``reads``, one block each."""
-    return ray.data.read_datasource(Units(reads), override_num_blocks=len(reads), num_cpus=resources.read_cpus)
+    return ray.data.read_datasource(
+        Units(reads),
+        override_num_blocks=len(reads),
+        num_cpus=resources.read_cpus,
+        ray_remote_args={"max_retries": TASK_RETRIES},
+    )
 
 
 def actors(dataset: Dataset, stage: type[Stage], run: Run, device: str, size: PoolSize) -> Dataset:

@@ -57,9 +57,9 @@ class Peak:
 def command(shards: int, times: int, photos: int, as_json: bool) -> None:
     """Peak resident memory of the driver and of each kind of worker, at some shards and at 10 times as many.
 
-    Two runs of 'dr2e restore', each with a Ray of its own, on made-up shards of which all are alike. What is told of
-    "tasks" is the largest process that read or committed; "object store" is what Ray keeps units in between stages, shared
-    by all and not counted with them; "together" is the most that all processes and the store held at a time.
+    Two runs of 'dr2e restore', each with a Ray of its own, on made-up shards that are all alike. "tasks" is the largest
+    process that read or committed. "object store" is what Ray keeps units in between stages: shared by all, and not
+    counted with them. "together" is the most that all processes and the store held at a time.
     """
     with tempfile.TemporaryDirectory(prefix="dr2e-memory-") as folder:
         small, large = (measure(Path(folder), count, photos) for count in (shards, shards * times))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -73,10 +73,12 @@ class Search(Protocol):
 
 @dataclass(eq=False)
 class _Call:
-    """One call of `Engine.run`: the searches that want a slot, how many are not over, and what went wrong."""
+    """One call of `Engine.run`: the searches that want a slot, how many are not over, whom to tell of each step, and
+    what went wrong."""
 
     waiting: deque[Search]
     unfinished: int
+    on_step: Callable[[], None] | None
     error: BaseException | None = None
 
 
@@ -129,9 +131,12 @@ class Engine:
         self._calls: list[_Call] = []
         self._turn = threading.Lock()  # whoever holds it moves everybody's faces one step
 
-    def run(self, searches: Sequence[Search]) -> None:
-        """Run searches to their end. Raises what the network or one of these searches raised; other calls go on."""
-        call = _Call(deque(searches), len(searches))
+    def run(self, searches: Sequence[Search], on_step: Callable[[], None] | None = None) -> None:
+        """Run searches to their end. Raises what the network or one of these searches raised; other calls go on.
+
+        on_step: called after every evaluation of the network until then, by whichever thread did it.
+        """
+        call = _Call(deque(searches), len(searches), on_step)
         with self._turn:
             self._calls.append(call)
         try:
@@ -208,6 +213,9 @@ class Engine:
             self._x[[places[row] for row in going]] = moved[: len(going)]
             for row in going:
                 slots[row].place += 1
+        for call in self._calls:
+            if call.on_step is not None:
+                call.on_step()
 
     def _goes_on(self, slot: _Slot, x0: Tensor) -> bool:
         """Hand an output to its search. A search whose trajectory is over is asked for the next one first thing."""

@@ -23,6 +23,7 @@ from pipeline.evaluation.faces import (
 from pipeline.evaluation.settings import of_evaluation
 from pipeline.records import Face, Photo
 from pipeline.stages import Stage, limits, load_detector, surest, use_threads
+from pipeline.watchdog import beat
 
 
 class Degrade(Stage):
@@ -40,6 +41,7 @@ class Degrade(Stage):
 
     def work(self, photos: Sequence[Photo]) -> None:
         for photo in photos:
+            beat()
             try:
                 self.degrade(photo, decode(photo.image, self.limits))
             except ImageError as error:

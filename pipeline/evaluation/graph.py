@@ -20,7 +20,7 @@ from pipeline.sink import Outcome, outcomes
 from pipeline.source import Read
 from pipeline.stages import Enhance, Restore
 from pipeline.storage import StorageError, StorageOptions, local_copy
-from pipeline.stream import actors, configure, read
+from pipeline.stream import TASK_RETRIES, actors, configure, read
 from pipeline.units import ShardChanged, Unit, read_unit, require_as_listed
 
 
@@ -35,7 +35,13 @@ def evaluation(run: Run, units: Sequence[Unit], measure: Measure, sizes: Sizes) 
     else:
         clean = actors(degraded, Restore, run, sizes.device, sizes.restore)
         sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
-    stored = sharp.map_batches(measure, batch_size=None, batch_format="pyarrow", num_cpus=resources.commit_cpus)
+    stored = sharp.map_batches(
+        measure,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=resources.commit_cpus,
+        max_retries=TASK_RETRIES,
+    )
     for block in stored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from outcomes(block)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray st
 # A line that is reached in the driver, and in a process of each kind of worker.
 PLACES = {
     "pipeline/driver.py": "    run = Run(config, describe(config))\n",
-    "pipeline/source.py": "        with local_copy(task.shard.url, options) as path:\n",
+    "pipeline/source.py": "        with local_copy(task.shard.url, options, patience=patience) as path:\n",
     "pipeline/stages.py": "        self.limits = limits(config)\n",
     "pipeline/commit.py": "    unit = photos[0].unit\n",
 }

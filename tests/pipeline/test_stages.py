@@ -13,7 +13,7 @@ from operators.detect.contract import Detection
 from pipeline.blocks import Failure, failed_block, failure_of, from_block, to_block
 from pipeline.config import build
 from pipeline.records import Face, Photo
-from pipeline.stages import Enhance, Restore, Stage, finite, one_line, resized, surest
+from pipeline.stages import Detect, Enhance, Restore, Stage, finite, one_line, resized, surest
 
 
 class Halving(Stage):
@@ -95,6 +95,26 @@ def test_two_units_at_once_come_out_as_one_after_the_other():
             (face,), (expected,) = photo.faces, other.faces
             assert face.status == "restored" and np.array_equal(face.image, expected.image)
             assert (face.n, face.tau, face.candidates) == (expected.n, expected.tau, expected.candidates)
+
+
+def test_every_stage_shows_that_it_gets_on(monkeypatch):
+    """A beat per photo, per evaluation of the network and per batch: what a watchdog may take as a pulse."""
+    beats: list[None] = []
+    monkeypatch.setattr("pipeline.stages.beat", lambda: beats.append(None))
+    monkeypatch.setattr("pipeline.stages.pulse", lambda: lambda: beats.append(None))
+    fixed = {"n": 2, "tau": 20}
+    batches = {"restore": {"batch": 1}, "enhance": {"batch": 1}}
+    config = build({"input": "in", "output": "out", "restore": fixed, "resources": batches})
+    photos = faces(3, seed=0)
+    restore = Restore(config, face_size=128, device="cpu", threads=1)
+    for stage, least in [
+        (Detect(config, 128, "cpu", 1), 3),
+        (restore, lambda: restore.remover.engine.evaluations),
+        (Enhance(config, 128, "cpu", 1), 3),
+    ]:
+        beats.clear()
+        stage.work(photos if stage.name != "detect" else unit("a", "b", "c"))
+        assert len(beats) >= (least if isinstance(least, int) else least()) >= 3, stage.name
 
 
 def test_an_actor_restores_two_units_at_once_unless_its_judge_bears_one():

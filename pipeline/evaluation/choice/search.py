@@ -21,6 +21,7 @@ from pipeline.evaluation.settings import of_evaluation
 from pipeline.ledger import finite
 from pipeline.records import Face, Photo, Pixels
 from pipeline.stages import Enhance, Restore, Stage, limits, resized
+from pipeline.watchdog import beat, pulse
 
 
 class Search(Stage):
@@ -56,7 +57,7 @@ class Search(Stage):
         noise = [FaceNoise(self.seed, photo.key, 0) for photo, _ in faces]
         found: list[dict[Pair, tuple[Candidate, Pixels]]] = [{} for _ in faces]
         for chain in self.chains:
-            for grid, more in zip(found, self.restore.remover.candidates(chain, crops, noise), strict=True):
+            for grid, more in zip(found, self.restore.remover.candidates(chain, crops, noise, pulse()), strict=True):
                 grid.update({(candidate.n, candidate.tau): (candidate, image) for candidate, image in more})
         return [list(grid.values()) for grid in found]
 
@@ -66,6 +67,7 @@ class Search(Stage):
         enhancer = self.enhance.enhancer
         cells = []
         for candidate, image in found:
+            beat()
             dr2 = to_grey(image) if photo.grey else image
             (sharp,) = enhancer.enhance(np.stack([resized(dr2, enhancer.input_size)]))
             versions = [at_size(dr2, self.size), at_size(to_grey(sharp) if photo.grey else sharp, self.size)]
