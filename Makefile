@@ -1,12 +1,13 @@
 # make demo   restore a small degraded collection and open the report
 # make test   lint, types, layers, then the tests
+# make faults a hundred seeded fault schedules and wrong commit protocols, with their table; an hour or more
 # Each creates .venv and installs into it on first use; nothing else is needed but Python 3.11 or newer.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test faults lint install clean
 .DEFAULT_GOAL := test
 
 install: $(STAMP)
@@ -26,6 +27,9 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m faults --schedules 100 --mutants --out faults.md
 
 clean:
 	rm -rf .venv build dist *.egg-info

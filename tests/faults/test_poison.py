@@ -84,6 +84,7 @@ def poison(word: bytes, photo: bytes) -> list[tuple[str, bytes]]:
     return [(f"{word.decode()}.jpg", photo + word)]
 
 
+@pytest.mark.slow
 def test_poisons_are_quarantined_and_nothing_else_is(photographs, finished, cluster, quick, tmp_path):
     good = [[(f"p{i}.jpg", photo), (f"p{i}.txt", b"caption")] for i, photo in enumerate(photographs[:3])]
     lock, segfault, killed, memory = (poison(word, photographs[2]) for word in DEEDS)

@@ -31,7 +31,7 @@ def test_a_schedule_follows_from_its_seed_and_every_victim_has_its_turn():
     assert {schedule(seed).strikes[0].victim for seed in range(9)} == set(VICTIMS)
 
 
-@pytest.mark.parametrize("seed", [0, 5, 6, 8])
+@pytest.mark.parametrize("seed", [0, 5])
 def test_no_storm_loses_or_doubles_a_photo(seed, site, quiet):
     outcome = Storm(site, schedule(seed)).run(quiet)
     told = f"{outcome.kills} {outcome.verdict} {outcome.broken} exit {outcome.code}\n{outcome.log}"
