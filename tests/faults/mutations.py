@@ -9,6 +9,7 @@ from faults.schedule import Hit, Schedule, Strike
 FILE = "pipeline/commit.py"
 
 _PUTS = """        for stored, path in zip(objects, files.values(), strict=True):
+            beat()
             try:
                 output.put(stored.name, path)
             except StorageError:
