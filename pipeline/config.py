@@ -125,6 +125,9 @@ class Resources(Section):
     rounds: PositiveInt = Field(
         default=1, description="passes in a row that finish nothing before photos are tried one by one"
     )
+    shards_at_once: PositiveInt = Field(
+        default=250, description="shards per execution of the graph; Ray remembers every task until its execution ends"
+    )
     patience_seconds: float = Field(
         default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"
     )

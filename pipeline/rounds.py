@@ -10,6 +10,7 @@ from typing import TextIO
 from ray.exceptions import RayError
 
 from pipeline.isolate import WorkersDie, isolate
+from pipeline.losses import Losses
 from pipeline.progress import Progress
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
@@ -20,9 +21,9 @@ from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
 
-READS_AT_ONCE = 250
-"""Shards of one execution of the graph. Ray remembers every task until its execution ends, so the driver would grow
-with the collection; between two executions workers start anew, which takes seconds where so many shards take hours."""
+REFUSALS_IN_A_ROW = 8
+"""So many finished units one after the other that the output does not take, and it takes nothing: the run ends before
+it has restored the rest of the collection in vain."""
 
 
 class RunFailed(RuntimeError):
@@ -41,13 +42,15 @@ def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None) -> 
 class _Rounds:
     """Rounds go on as long as each finishes something: dead nodes and busy storage cost time, not the run.
 
-    failures: why units were not finished in the latest round, by unit, where that is known.
+    failures: why units were not finished in the latest round, by unit, where that is known; losses: what Ray says of
+    those that nobody came back with. refusals: latest units, one after the other, that the output did not take.
     """
 
     def __init__(self, run: Run, work: Work, widths: Sizes, progress: Progress) -> None:
         self.run, self.work, self.widths, self.progress = run, work, widths, progress
         self.failures: dict[str, Outcome] = {}
-        self.number = 0
+        self.losses = Losses()
+        self.number = self.refusals = 0
 
     def run_all(self) -> None:
         left, idle = self.work.left(), 0
@@ -63,36 +66,50 @@ class _Rounds:
             self.follow(isolate(self.run, left.reads, self.widths))
             left = self.work.left()
         if not left.complete:
-            failure = next(iter(self.failures.values()), None)
-            reason = f"{failure.unit}: {failure.failure}" if failure else "their workers died"
-            raise RunFailed(f"not everything could be finished; {reason}; run it again to go on")
+            raise RunFailed(f"not everything could be finished; {self.reason()}; run it again to go on")
 
     def round(self, left: Left) -> None:
         """One pass of the stream over everything; where it breaks off, what it has committed stays."""
         self.number += 1
         self.failures.clear()
         self.progress.phase("restoring" if self.number == 1 else f"round {self.number}")
-        for start in range(0, len(left.reads), READS_AT_ONCE):
-            try:
-                self.follow(stream(self.run, left.reads[start : start + READS_AT_ONCE], self.widths))
-            except RayError as error:
-                log.warning("round %d broke off: %s", self.number, gist(error))
+        at_once = self.run.config.resources.shards_at_once
+        with self.losses:
+            for start in range(0, len(left.reads), at_once):
+                try:
+                    self.follow(stream(self.run, left.reads[start : start + at_once], self.widths))
+                except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
+                    self.losses.note(error)
+                    log.warning("round %d broke off: %s", self.number, gist(error))
 
     def all_outside(self) -> bool:
-        """Whether storage or the input is why the latest round finished nothing: no photo is to blame then."""
-        return bool(self.failures) and all(failure.outside for failure in self.failures.values())
+        """Whether storage, the input or want of room is why the latest round finished nothing: no photo is to blame."""
+        if not self.failures:
+            return self.losses.are_for_want_of_room
+        return all(failure.outside for failure in self.failures.values())
+
+    def reason(self) -> str:
+        """Why something is left, as far as anybody knows."""
+        failure = next(iter(self.failures.values()), None)
+        return f"{failure.unit}: {failure.failure}" if failure else self.losses.reason or "their workers ended"
 
     def tell_losses(self, shards: int) -> None:
         """Say what the latest round left undone, and why where that is known."""
         for failure in self.failures.values():
             log.warning("round %d did not finish %s: %s", self.number, failure.unit, failure.failure)
         if not self.failures:
-            log.warning("round %d lost units of %d shards: their workers died", self.number, shards)
+            log.warning("round %d lost units of %d shards: %s", self.number, shards, self.reason())
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
+            self.refusals = self.refusals + 1 if outcome.refused else 0
             if outcome.failure:
                 self.failures[outcome.unit] = outcome
+                if self.refusals == REFUSALS_IN_A_ROW:
+                    raise RunFailed(
+                        f"{self.refusals} units in a row were restored and could not be stored; {outcome.unit}: "
+                        f"{outcome.failure}; mend that and run it again to go on"
+                    )
             else:
                 self.failures.pop(outcome.unit, None)
                 self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.blocks import failure_of, from_block, unit_of
 from pipeline.commit import CommitError, commit_unit
+from pipeline.room import explained
 from pipeline.run import Run
 from pipeline.storage import StorageError
 from pipeline.watchdog import watch
@@ -18,12 +19,14 @@ from pipeline.watchdog import watch
 class Outcome:
     """What became of a unit: committed, or not this time.
 
-    failure, outside: why it is not committed, see `Failure`; "" when it is. share: the unit's part of its shard, bytes.
+    failure, outside: why it is not committed, see `Failure`; "" when it is. refused: the output or the worker's disk
+    did not take what was finished. share: the unit's part of its shard, bytes.
     """
 
     unit: str
     failure: str = ""
     outside: bool = False
+    refused: bool = False
     photos: int = 0
     faces: int = 0
     rejected: int = 0
@@ -47,8 +50,10 @@ class Commit:
             return Outcome(failed.unit, failed.reason, failed.outside)
         try:
             receipt = commit_unit(self.run.output.location, from_block(block), self.run.commit_context())
-        except (StorageError, OSError) as error:
-            return Outcome(unit_of(block), f"commit: {error}", outside=True)
+        except StorageError as error:
+            return Outcome(unit_of(block), f"commit: {error}", outside=True, refused=True)
+        except OSError as error:
+            return Outcome(unit_of(block), f"commit: {explained(error)}", outside=True, refused=True)
         except (CommitError, MemoryError) as error:
             return Outcome(unit_of(block), f"commit: {error}")
         record = receipt.record

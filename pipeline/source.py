@@ -11,6 +11,7 @@ from ray.data.block import BlockMetadata
 from pipeline.blocks import failed_block, to_block
 from pipeline.config import Unit as UnitLimits
 from pipeline.plan import ShardTask
+from pipeline.room import explained
 from pipeline.shards import index_shard
 from pipeline.storage import StorageError, StorageOptions, local_copy
 from pipeline.transient import PATIENCE
@@ -53,5 +54,7 @@ def read_shard(
                 if in_place:  # anybody may write to it while we read
                     require_as_listed(task.shard, options, patience)
                 yield to_block(unit.id, photos)
-    except (StorageError, ShardChanged, OSError) as error:
+    except (StorageError, ShardChanged) as error:
         yield failed_block(task.shard.relative, str(error), outside=True)
+    except OSError as error:
+        yield failed_block(task.shard.relative, explained(error), outside=True)

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from pipeline.room import explained, is_full
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
 from pipeline.watchdog import beat
 
@@ -154,7 +155,12 @@ class Location:
         entry = self.stat(name)
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, "no such object")
-        self._fs.get_file(self._path(name), str(to))
+        try:
+            self._fs.get_file(self._path(name), str(to))
+        except OSError as error:
+            if is_full(error):  # the copy's disk, not the storage
+                raise StorageError(f"cannot copy {_without_userinfo(self.url)}/{name}: {explained(error)}") from None
+            raise
         if to.stat().st_size != entry.size:
             raise ShortTransfer(f"{to.stat().st_size} of {entry.size} bytes arrived")
 
@@ -493,10 +499,12 @@ def _remedy(error: Exception, is_local: bool) -> str:
         return "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --storage-options"
     if type(error).__name__ in {"EndpointConnectionError", "ConnectTimeoutError"}:
         return "; check AWS_ENDPOINT_URL and the network"
+    if not is_local and is_transient(error):
+        return "; tried again for a while in vain: see the server's own log, it may be full or overloaded"
     if is_local and isinstance(error, OSError) and error.errno in {errno.EOPNOTSUPP, errno.EPERM}:
         return "; a commit needs a file system with hard links, or an object store"
     if isinstance(error, PermissionError):
         return "; check the permissions" if is_local else "; check the credentials and their permissions"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_full(error):
         return "; free some space and run again, finished units stay"
     return ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from pipeline.ledger import FORMAT, CommitRecord, StoredObject, commit_name
+from pipeline.units import base_unit, retry_number
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,31 @@ class Remedies:
     under new object names. What the old ones hold is left for `dr2e gc`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, units: Iterable[str] = ()) -> None:
+        """units: all that have a record; later attempts at what a unit rejected go with it."""
         self.url = url
+        self._attempts: defaultdict[str, set[str]] = defaultdict(set)
+        for unit in units:
+            if base_unit(unit) != unit:
+                self._attempts[base_unit(unit)].add(unit)
 
     def redo(self, units: Iterable[str], shard: str = "") -> str:
         """Do units anew. shard: the input they came from, if known."""
-        records = " and ".join(f"{self.url}/{commit_name(unit)}" for unit in sorted(units))
+        wrong = set(units)
+        anew = {unit for unit in wrong if base_unit(unit) == unit}
+        # A later attempt rests on what the earlier ones rejected: were it kept, a photo could be there twice.
+        later = {after for unit in wrong for after in self._attempts[base_unit(unit)] if _follows(after, unit)}
+        delete = f"delete {' and '.join(f'{self.url}/{commit_name(unit)}' for unit in sorted(wrong | later))}"
+        if not anew:
+            return (
+                f"{delete}, and run 'dr2e retry' again: it tries what then is in quarantine; then 'dr2e gc' finds what "
+                "is left over"
+            )
         source = f"the input still has {shard}" if shard else "their input is still there"
+        retry = ", then 'dr2e retry' for what it rejects" if wrong | later != anew else ""
         return (
-            f"make sure that {source}, delete {records}, and run the same 'dr2e restore' again: it does what no "
-            "record names; then 'dr2e gc' finds what is left over"
+            f"make sure that {source}, {delete}, and run the same 'dr2e restore' again: it does what no "
+            f"record names{retry}; then 'dr2e gc' finds what is left over"
         )
 
     def replace(self, record: CommitRecord, stored: StoredObject) -> str:
@@ -65,8 +83,17 @@ class Remedies:
 
     def one_cut(self, patterns: Iterable[str], shard: str) -> str:
         """A shard was cut into units in two ways."""
-        records = " and ".join(f"{self.url}/{commit_name(pattern)}" for pattern in sorted(patterns))
+        cuts = sorted(patterns)
+        names = [commit_name(pattern) for pattern in cuts]
+        if any(fnmatchcase(unit, pattern) for unit in self._attempts for pattern in cuts):
+            names += [commit_name(f"{pattern}.retry*") for pattern in cuts]
+        records = " and ".join(f"{self.url}/{name}" for name in names)
         return (
             f"make sure that the input still has {shard}, delete {records}, and run the same 'dr2e restore' again: "
             "it cuts the shard as run.json says"
         )
+
+
+def _follows(attempt: str, unit: str) -> bool:
+    """Whether `attempt` is a later one at photos of the same unit."""
+    return retry_number(attempt) > retry_number(unit)

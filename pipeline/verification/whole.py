@@ -84,10 +84,10 @@ def verify(
 class _Verifier:
     def __init__(self, location: Location, sample: Sample | None, journal: Journal | None) -> None:
         self.location, self.journal = location, journal
-        self.remedies = Remedies(location.url)
         # Records before objects: what a record of this listing names is in the later one.
         names = (unit_of_commit(entry.name) for entry in location.entries(COMMITS))
         self.units = sorted(name for name in names if name is not None)
+        self.remedies = Remedies(location.url, self.units)
         self.sizes = {entry.name: entry.size for kind in SUFFIXES for entry in location.entries(kind)}
         self.chosen = set(self.units) if sample is None else sample.draw(self.units)
 

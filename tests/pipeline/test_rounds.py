@@ -1,6 +1,144 @@
-"""What a run says when it fails."""
+"""When a run goes on, when it tries photos one by one, when it ends, and what it says then."""
 
-from pipeline.rounds import gist
+from __future__ import annotations
+
+import errno
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import OutOfDiskError, RayTaskError
+
+from pipeline import rounds
+from pipeline.config import build
+from pipeline.resources import Node
+from pipeline.rounds import REFUSALS_IN_A_ROW, RunFailed, gist, run_rounds
+from pipeline.sink import Outcome
+from pipeline.work import Left
+
+UNITS = 100
+
+
+class Imagined:
+    """A run whose stream and isolation are functions of this test; nothing is read or restored."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[str], Outcome | None]) -> None:
+        """outcome: what becomes of a unit; None when its worker dies."""
+        self.outcome = outcome
+        self.done: set[str] = set()
+        self.tried: list[list[str]] = []
+        self.alone: list[str] = []
+        monkeypatch.setattr(rounds, "stream", self.stream)
+        monkeypatch.setattr(rounds, "isolate", self.isolate)
+        monkeypatch.setattr(rounds, "session", self.session)
+
+    def run(self, **resources: object) -> None:
+        config = build({"input": "in", "output": "out", "resources": resources})
+        run: Any = SimpleNamespace(config=config)
+        run_rounds(run, self, None, io.StringIO())
+
+    def left(self) -> Left:
+        units = [f"unit-{i:03d}" for i in range(UNITS) if f"unit-{i:03d}" not in self.done]
+        reads: Any = tuple(units)
+        return Left(reads, len(self.done), len(units))
+
+    @contextmanager
+    def session(self, _: object) -> Iterator[list[Node]]:
+        yield [Node(2, 0)]
+
+    def stream(self, _run: object, reads: Sequence[str], _sizes: object) -> Iterator[Outcome]:
+        self.tried.append(list(reads))
+        for unit in reads:
+            outcome = self.outcome(unit)
+            if outcome is not None:
+                self.done |= set() if outcome.failure else {unit}
+                yield outcome
+
+    def isolate(self, _run: object, reads: Sequence[str], _sizes: object) -> Iterator[Outcome]:
+        for unit in reads:
+            self.alone.append(unit)
+            self.done.add(unit)
+            yield Outcome(unit, photos=1)
+
+
+def test_a_graph_gets_so_many_shards_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Imagined(monkeypatch, lambda unit: Outcome(unit, photos=1))
+    run.run(shards_at_once=30)
+    assert [len(reads) for reads in run.tried] == [30, 30, 30, 10]
+    assert len(run.done) == UNITS
+
+
+def test_units_whose_workers_die_are_tried_again_and_then_photo_by_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Imagined(monkeypatch, lambda unit: None if unit.endswith("7") else Outcome(unit, photos=1))
+    run.run()
+    assert [len(reads) for reads in run.tried] == [100, 10] and len(run.alone) == 10
+
+
+def test_an_output_that_takes_nothing_ends_the_run_before_the_rest_is_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = "commit: cannot write out/shards/x.tar: No space left on device; free some space"
+    run = Imagined(monkeypatch, lambda unit: Outcome(unit, full, outside=True, refused=True))
+    with pytest.raises(RunFailed, match=f"{REFUSALS_IN_A_ROW} units in a row.*No space left on device"):
+        run.run()
+    assert len(run.tried) == 1 and not run.alone
+
+
+def test_an_output_that_takes_something_now_and_then_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def outcome(unit: str) -> Outcome:
+        calls.append(unit)
+        return Outcome(unit, "", photos=1) if len(calls) % 5 == 0 else Outcome(unit, "busy", outside=True, refused=True)
+
+    run = Imagined(monkeypatch, outcome)
+    with pytest.raises(RunFailed, match=r"unit-.*busy"):  # when so few are left that a round has no lucky one
+        run.run()
+    assert UNITS - len(run.done) < 5 and not run.alone
+
+
+def test_no_photo_is_blamed_for_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = RayTaskError("read", "", OutOfDiskError())
+
+    def lost(_: str) -> None:
+        # As Ray Data does with blocks it goes on without.
+        logging.getLogger("ray.data.somewhere").error("An exception was raised", exc_info=full)
+
+    run = Imagined(monkeypatch, lost)
+    with pytest.raises(RunFailed, match=r"object store is full.*--object-spilling-directory.*run it again"):
+        run.run()
+    assert not run.alone
+    assert "round 1 lost units of 100 shards: Ray's object store is full" in caplog.text
+
+
+def test_a_round_that_the_drivers_own_disk_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = Imagined(monkeypatch, broken)
+    with pytest.raises(RunFailed, match="is full"):
+        run.run()
+    assert not run.alone
+
+
+def test_photos_are_tried_one_by_one_when_only_some_losses_are_for_want_of_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = logging.getLogger("ray.data")
+
+    def lost(unit: str) -> None:
+        error = ValueError("the actor died") if unit == "unit-003" else RayTaskError("read", "", OutOfDiskError())
+        log.error("An exception was raised", exc_info=error)
+
+    run = Imagined(monkeypatch, lost)
+    run.run()
+    assert len(run.alone) == UNITS
 
 
 def test_a_remote_traceback_becomes_its_beginning_and_its_cause():

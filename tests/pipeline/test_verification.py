@@ -299,6 +299,23 @@ def test_a_later_attempt_at_rejected_photos_repeats_none(place: Place) -> None:
     commit_retry("0-two")
     (finding,) = place.findings()
     assert finding.message == f"1 photo is in {UNITS[0]} and in {retried}: '0-two'"
+    place.follow(finding)
+    assert place.findings() == []
+
+
+def test_a_remedy_names_every_record_that_rests_on_one(place: Place) -> None:
+    unit, first, second = UNITS[0], f"{UNITS[0]}.retry1", f"{UNITS[0]}.retry2"
+    remedies = Remedies("out", [*UNITS, first, second])
+    of_unit = remedies.redo([unit], "s.tar")
+    assert [name for name in (unit, first, second) if f"out/commits/{name}.json" in of_unit] == [unit, first, second]
+    assert "dr2e restore" in of_unit and "dr2e retry" in of_unit
+    of_attempt = remedies.redo([first])
+    assert [name for name in (unit, first, second) if f"out/commits/{name}.json" in of_attempt] == [first, second]
+    assert "dr2e restore" not in of_attempt and "dr2e retry" in of_attempt
+    assert "dr2e retry" not in remedies.redo([UNITS[1]])
+    cut = "s-12345678-*-of-0002"
+    assert f"commits/{cut}.retry*.json" in remedies.one_cut([cut], "s.tar")
+    assert "retry" not in Remedies("out", UNITS).one_cut([cut], "s.tar")
 
 
 @pytest.mark.parametrize(
