@@ -18,8 +18,9 @@ from jobs.options import as_json, config_from, run_options
 from jobs.status import table
 from pipeline.config import Config, build
 from pipeline.driver import execute, prepare
-from pipeline.ledger import REPORT
-from pipeline.output import Status
+from pipeline.ledger import REPORT, LedgerError
+from pipeline.output import Output, Status
+from pipeline.storage import StorageError
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ def restore(
     prepared = prepare(image_config(config) if images else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
+    try:
+        return _summary(output, images, was_complete)
+    except (StorageError, LedgerError) as error:
+        if was_complete:
+            raise
+        from pipeline.rounds import RunFailed
+
+        raise RunFailed(f"every unit is committed, but {error}; run it again for what is missing") from error
+
+
+def _summary(output: Output, images: bool, was_complete: bool) -> Summary:
+    """What a complete output gives: the restored photos as files where they came as files, the report, the counts."""
     photos = unpack_restored(output) if images else None
     if was_complete and output.location.exists(REPORT):
         report = f"{output.location.url}/{REPORT}"

@@ -144,8 +144,8 @@ def decode(data: bytes, limits: ImageLimits | None = None) -> Picture:
     except Image.DecompressionBombError as error:
         message = f"it exceeds the limit of {limits.max_pixels:,} pixels; {_SMALLER} limits.max_pixels"
         raise ImageError("image.too_large", message) from error
-    except MemoryError as error:
-        raise ImageError("image.too_large", "decoding it takes more memory than there is") from error
+    except MemoryError:
+        raise  # says something about the machine, and about the picture only where it was alone
     except Exception as error:  # Pillow's plugins raise whatever their parsing ran into
         raise _damaged(data, error) from error
     stored_grey = mode in ("1", "L", "LA", "La") or _is_deep(mode)

@@ -123,6 +123,8 @@ def _results(photos: Sequence[Photo], context: CommitContext, written: dict[int,
         beat()
         try:
             result = restored_members(photo, context)
+        except MemoryError:
+            raise  # the machine's doing; the photo may fit another time, and alone it is found out
         except Exception as error:  # one photo must not take its unit down
             photo.reject("write.failed", f"{type(error).__name__}: {error}")
             continue
@@ -217,9 +219,9 @@ def _read_record(output: Location, unit: str) -> CommitRecord | None:
 
 
 def _discard(output: Location, objects: Sequence[StoredObject]) -> None:
-    """Remove objects that no record names. What resists is left: nobody will read it."""
-    for stored in objects:
-        with suppress(StorageError):
+    """Remove objects that no record names. What is left when storage refuses, nobody reads, and `dr2e gc` finds."""
+    with suppress(StorageError):  # one refusal is enough: each was patient
+        for stored in objects:
             output.delete(stored.name)
 
 

@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.models import describe
 from pipeline.plan import Plan, make_plan, require_unchanged
-from pipeline.run import Run
+from pipeline.run import Run, fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,13 @@ def prepare(config: Config) -> Prepared:
     """
     run = Run(config, describe(config))
     shards = resolve_inputs(config.input, config.storage.input)
-    if recorded := run.output.run():
+    recorded = run.output.run()
+    if recorded:
         run.check(recorded)
     plan = make_plan(shards, run.output.committed())
-    require_unchanged(plan, run.output.record)
+    # Where the whole input is as it was, so is every shard, and no record need be read for that.
+    is_as_it_was = recorded and recorded.get("input", {}).get("fingerprint") == fingerprint(shards)
+    require_unchanged(plan, run.output.record, also_done=not is_as_it_was)
     return Prepared(run, shards, plan)
 
 

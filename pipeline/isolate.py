@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -25,7 +26,11 @@ from pipeline.stages import Detect, Enhance, Restore, is_of_the_machine, one_lin
 from pipeline.watchdog import watch
 
 LOSSES_BEFORE_A_TRIAL = 3
-"""So many photos may lose their worker one after the other before a photo known to be good shows whose fault it is."""
+"""So many photos of a unit may lose their worker one after the other before a photo known to be good shows whose fault
+it is; at the unit's end one is enough, for its verdicts are about to be committed."""
+
+MACHINES = 3
+"""So many machines may go away under a photo: they are taken back, or it is what takes them down."""
 
 LAST_WORDS_SECONDS = 60.0
 """For fetching them from the machine of a dead worker, which may be gone as well."""
@@ -71,6 +76,7 @@ class Solitary:
         self.actor: Any = None  # Ray's handles have no useful type
         self.node, self.words = "", ""  # the actor's machine, and where on it its last words will be
         self.losses_in_a_row = 0
+        self.lost: Photo  # the latest that was
 
     def __enter__(self) -> Solitary:
         return self
@@ -81,6 +87,8 @@ class Solitary:
     def restore(self, block: pa.Table) -> pa.Table:
         """The block of a unit with every photo decided."""
         photos = [self._alone(photo) if photo.status == "pending" else photo for photo in from_block(block)]
+        if self.losses_in_a_row:  # before anything is committed that was not the photos' doing
+            self._try_a_good_photo()
         return to_block(unit_of(block), photos)
 
     def _alone(self, photo: Photo) -> Photo:
@@ -90,22 +98,32 @@ class Solitary:
             return answer
         photo.reject(*answer)
         log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
-        self.losses_in_a_row += 1
+        self.lost, self.losses_in_a_row = photo, self.losses_in_a_row + 1
         if self.losses_in_a_row >= LOSSES_BEFORE_A_TRIAL:
-            self._try_a_good_photo(photo)
-            self.losses_in_a_row = 0
+            self._try_a_good_photo()
         return photo
 
-    def _try_a_good_photo(self, last: Photo) -> None:
+    def _try_a_good_photo(self) -> None:
         answer = self._answer(good_photo())
         if not isinstance(answer, Photo):
             raise WorkersDie(
-                f"{self.losses_in_a_row} photos in a row lost their worker, the last {last.key} ({last.message}), "
-                f"and then so did one known to be good ({answer[1]}); it is not the photos"
+                f"{self.losses_in_a_row} photos in a row lost their worker, the last {self.lost.key} "
+                f"({self.lost.message}), and then so did one known to be good ({answer[1]}); it is not the photos"
             )
+        self.losses_in_a_row = 0
 
     def _answer(self, photo: Photo) -> Photo | tuple[str, str]:
         """The photo, decided; or why it could not be, code and message, and then the worker is gone."""
+        for _ in range(MACHINES - 1):
+            with suppress(_MachineGone):
+                return self._ask(photo)
+        try:
+            return self._ask(photo)
+        except _MachineGone:
+            return "worker.died", f"its machine, where it was alone, went away, {MACHINES} times"
+
+    def _ask(self, photo: Photo) -> Photo | tuple[str, str]:
+        """The same, from one worker. Raises _MachineGone when nobody can tell whose fault it is."""
         if self.actor is None:
             self._start()
         seconds = self.run.config.resources.isolated_seconds
@@ -118,7 +136,11 @@ class Solitary:
             self._end()
             return "worker.died", "Ray ended its worker, where it was alone, because the machine's memory was full"
         except RayActorError:
-            return self._cause(self._end())
+            node = self.node
+            words = self._end()
+            if words == LastWords() and not _is_alive(node):
+                raise _MachineGone from None
+            return self._cause(words)
         if failed := failure_of(answer):
             self._end()
             return "worker.failed", f"alone in a worker: {failed.reason}"
@@ -155,6 +177,14 @@ class Solitary:
             return last_words.understand(ray.get(task.remote(self.words), timeout=LAST_WORDS_SECONDS))
         except RayError:  # its machine died with it, or is too busy to say
             return LastWords()
+
+
+class _MachineGone(Exception):
+    """A worker's machine is not there any more."""
+
+
+def _is_alive(node: str) -> bool:
+    return any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
 
 
 class _Alone:

@@ -50,11 +50,6 @@ class Losses(logging.Handler):
         self.for_want_of_room += is_want_of_room(cause)
         self.reason = _NO_ROOM if is_want_of_room(cause) else f"{type(cause).__name__}: {_first_line(cause)}"
 
-    @property
-    def are_for_want_of_room(self) -> bool:
-        """Whether something was lost, and everything for want of room: no photo is to blame then."""
-        return 0 < self.count == self.for_want_of_room
-
 
 def is_want_of_room(error: BaseException) -> bool:
     """Whether memory of the object store or a disk is full."""

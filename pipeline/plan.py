@@ -6,14 +6,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.inputs import ShardRef
+from pipeline.inputs import InputError, ShardRef
 from pipeline.ledger import CommitRecord
+from pipeline.parallel import ordered
 from pipeline.units import ShardChanged, Unit, parse_unit_id, shard_id, unit_id
+
+_READERS = 16  # records read at once
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard with work left. done: its committed parts; parts: how many it has, None when not known yet."""
+    """A shard and what of it is committed. done: those parts; parts: how many it has, None when not known yet."""
 
     shard: ShardRef
     done: frozenset[int] = frozenset()
@@ -41,7 +44,7 @@ class Plan:
     """
 
     pending: tuple[ShardTask, ...]
-    done: tuple[ShardRef, ...]
+    done: tuple[ShardTask, ...]
     committed_units: int
 
     @property
@@ -57,7 +60,8 @@ def bytes_left(plan: Plan) -> int:
 def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
     """Compare the input with the unit ids of ONE listing of commits; opens no shard.
 
-    Raises ShardChanged when the commits of one shard disagree on its number of units.
+    Raises ShardChanged when the commits of one shard disagree on its number of units, InputError when two shards
+    have the same id: one would pass for the other.
     """
     parts_of: dict[str, set[int]] = defaultdict(set)
     done_of: dict[str, set[int]] = defaultdict(set)
@@ -68,10 +72,17 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
             done_of[shard].add(part)
 
     pending: list[ShardTask] = []
-    done: list[ShardRef] = []
+    done: list[ShardTask] = []
     committed_units = 0
+    named: dict[str, ShardRef] = {}
     for ref in shards:
         name = shard_id(ref.relative)
+        other = named.setdefault(name, ref)
+        if other is not ref:
+            raise InputError(
+                f"{other.relative} and {ref.relative} happen to get the same short name, {name}; rename one of them, "
+                "or restore it into an output of its own"
+            )
         known, finished = parts_of.get(name, set()), done_of.get(name, set())
         committed_units += len(finished)
         if len(known) > 1:
@@ -80,26 +91,26 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
                 "two runs with different unit sizes wrote to this output; use a new output"
             )
         parts = next(iter(known), None)
-        if parts == len(finished):
-            done.append(ref)
-        else:
-            pending.append(ShardTask(ref, frozenset(finished), parts))
+        (done if parts == len(finished) else pending).append(ShardTask(ref, frozenset(finished), parts))
     return Plan(tuple(pending), tuple(done), committed_units)
 
 
-def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord]) -> None:
-    """Raises ShardChanged when a half-done shard is not what its committed units came from.
+def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord], also_done: bool = False) -> None:
+    """Raises ShardChanged when a shard is not what its committed units came from.
 
-    Photos of the old content and the new would mix, some twice, some never. `record_of`: `Output.record`;
-    it is asked once per half-done shard, and there are few of those.
+    Of a half-done shard the old content and the new would mix, some photos twice, some never; of one that is done, what
+    is new would never be restored. record_of: `Output.record`, asked once per shard, several at a time. also_done: ask
+    for shards that are done as well, and not for the few half-done ones alone.
     """
-    for task in plan.pending:
-        if task.parts is None:
-            continue
-        record = record_of(unit_id(task.shard.relative, min(task.done), task.parts))
-        same_etag = task.shard.etag == record.shard_etag or not _both_of_content(task.shard, record)
-        if task.shard.size != record.shard_bytes or not same_etag:
-            raise ShardChanged(f"{task.shard.url} changed since part of it was committed; use a new output")
+    tasks = [*plan.pending, *(plan.done if also_done else ())]
+    begun = [(task, unit_id(task.shard.relative, min(task.done), task.parts)) for task in tasks if task.parts]
+    records = ordered(record_of, [unit for _, unit in begun], _READERS)
+    for (task, _), record in zip(begun, records, strict=True):
+        shard = task.shard
+        same_etag = shard.etag == record.shard_etag or not _both_of_content(shard, record)
+        if shard.size != record.shard_bytes or not same_etag:
+            what = "it" if task.done == frozenset(range(task.parts or 0)) else "part of it"
+            raise ShardChanged(f"{shard.url} changed since {what} was committed; use a new output")
 
 
 def _both_of_content(shard: ShardRef, record: CommitRecord) -> bool:

@@ -10,13 +10,16 @@ from typing import TextIO
 from ray.exceptions import RayError
 
 from pipeline.isolate import WorkersDie, isolate
+from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
 from pipeline.progress import Progress
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
 from pipeline.session import session
 from pipeline.sink import Outcome
+from pipeline.storage import StorageError
 from pipeline.stream import stream
+from pipeline.units import ShardChanged
 from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
@@ -31,12 +34,14 @@ class RunFailed(RuntimeError):
 
 
 def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None) -> None:
-    """Restore until nothing of ``work`` is left. Raises RunFailed, ClusterError, ConfigError, StorageError."""
+    """Restore until nothing of ``work`` is left. Raises RunFailed, ClusterError, ConfigError."""
     with Progress(work.left().bytes, to) as progress, session(address) as nodes:
         try:
             _Rounds(run, work, sizes(run.config.resources, nodes), progress).run_all()
         except (RayError, WorkersDie) as error:
             raise RunFailed(gist(error)) from error
+        except (StorageError, LedgerError, ShardChanged) as error:  # an error of usage only before anything was done
+            raise RunFailed(f"{error}; what is committed stays, run it again to go on") from error
 
 
 class _Rounds:
@@ -61,7 +66,7 @@ class _Rounds:
             idle = 0 if left.committed > before else idle + 1
             if not left.complete:
                 self.tell_losses(len(left.reads))
-        if not left.complete and not self.all_outside():
+        if not left.complete and self.may_be_a_photos_doing():
             self.progress.phase("photo by photo")
             self.follow(isolate(self.run, left.reads, self.widths))
             left = self.work.left()
@@ -82,11 +87,13 @@ class _Rounds:
                     self.losses.note(error)
                     log.warning("round %d broke off: %s", self.number, gist(error))
 
-    def all_outside(self) -> bool:
-        """Whether storage, the input or want of room is why the latest round finished nothing: no photo is to blame."""
-        if not self.failures:
-            return self.losses.are_for_want_of_room
-        return all(failure.outside for failure in self.failures.values())
+    def may_be_a_photos_doing(self) -> bool:
+        """Whether anything of the latest round failed for another reason than storage, the input or want of room."""
+        if not self.failures and not self.losses.count:
+            return True  # lost without a word
+        return self.losses.count > self.losses.for_want_of_room or not all(
+            failure.outside for failure in self.failures.values()
+        )
 
     def reason(self) -> str:
         """Why something is left, as far as anybody knows."""
@@ -98,7 +105,7 @@ class _Rounds:
         for failure in self.failures.values():
             log.warning("round %d did not finish %s: %s", self.number, failure.unit, failure.failure)
         if not self.failures:
-            log.warning("round %d lost units of %d shards: %s", self.number, shards, self.reason())
+            log.warning("round %d lost units, of %d shards at most: %s", self.number, shards, self.reason())
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:

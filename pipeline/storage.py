@@ -8,14 +8,13 @@ object stores on single PUTs and If-None-Match.
 from __future__ import annotations
 
 import errno
-import glob
 import logging
 import os
 import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,10 +23,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.callbacks import Callback
 
+from pipeline.listing import Info, below, matching
 from pipeline.room import explained, is_full
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
-from pipeline.watchdog import beat
+from pipeline.watchdog import beat, pulse
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ Result = TypeVar("Result")
 
 StorageOptions = Mapping[str, Any]
 """Arguments of the fsspec filesystem, e.g. {"endpoint_url": ..., "key": ..., "secret": ...}."""
+
+_FLAT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Object stores, which list all below a prefix in one go; their file systems raise what goes wrong in it."""
 
 _TEMPORARY = re.compile(r"(^|/)\.[^/]*\.tmp$")
 _LEFTOVER = re.compile(r"\.(probe-[0-9a-f]{16}|[0-9a-f]{16}\.tmp)")
@@ -105,15 +109,12 @@ class Location:
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """The objects below folder `prefix` at any depth, sorted by name; [] when there is no such folder."""
-        path = self._path(prefix)
-        found = self._trying("list", prefix, lambda: _or_none(self._find, path))
-        return self._as_entries(found or {})
+        return self._as_entries(self._below(self._bare(self._path(prefix))))
 
     def glob(self, pattern: str) -> list[Entry]:
         """The objects that match `pattern` (*, ?, [..], and ** for any depth), sorted by name."""
         self._path(pattern)  # refuses what would climb
-        path = f"{glob.escape(self.url)}/{pattern}"
-        return self._as_entries(self._trying("list", pattern, lambda: self._fs.glob(path, detail=True)))
+        return self._as_entries(matching(self._list, self._bare(self.url), pattern, self._below))
 
     def stat(self, name: str) -> Entry | None:
         """Size and fingerprint of one object; None when there is none (or it is a folder)."""
@@ -180,6 +181,7 @@ class Location:
         if self.is_local:
             with self._reporting("write", name), self._staged(name, body) as staged:
                 os.replace(staged, self._path(name))
+                _sync(Path(self._path(name)).parent)
         else:
             self._trying("write", name, lambda: self._upload(name, body))
 
@@ -187,7 +189,7 @@ class Location:
         if isinstance(body, bytes):
             self._fs.pipe_file(self._path(name), body)
         else:
-            self._fs.put_file(str(body), self._path(name))
+            self._fs.put_file(str(body), self._path(name), callback=_Pulse())
         expected = len(body) if isinstance(body, bytes) else body.stat().st_size
         stored = self._fs.info(self._path(name))["size"]
         if stored != expected:
@@ -206,6 +208,7 @@ class Location:
             if self.is_local:
                 with self._staged(name, body) as staged:
                     os.link(staged, self._path(name))
+                    _sync(Path(self._path(name)).parent)
             else:
                 self._fs.pipe_file(self._path(name), body, mode="create")
         except OSError as error:
@@ -224,8 +227,7 @@ class Location:
 
         Local folders keep the unfinished file of a `put`, which `entries` hides; any place may keep a probe.
         """
-        path = self._path(folder)
-        found = self._trying("list", folder, lambda: _or_none(self._list, path)) or []
+        found = self._list(self._path(folder))
         prefix = f"{folder}/" if folder else ""
         names = ((prefix + info["name"].rpartition("/")[2], info) for info in found if _is_file(info))
         return sorted(_entry(name, info) for name, info in names if is_leftover(name))
@@ -298,7 +300,7 @@ class Location:
     def _fs(self) -> Any:
         if self.is_local:
             return fsspec.filesystem("file")
-        protocol = self.url.partition("://")[0]
+        protocol = self._protocol
         with self._reporting("open", ""):
             try:
                 return fsspec.filesystem(protocol, **_with_environment(protocol, self.options))
@@ -306,6 +308,10 @@ class Location:
                 raise OSError(f"this protocol needs another package ({error})") from error
             except ValueError as error:
                 raise OSError(f"fsspec knows no such protocol ({error})") from error
+
+    @property
+    def _protocol(self) -> str:
+        return self.url.partition("://")[0]
 
     @property
     def _is_s3(self) -> bool:
@@ -317,9 +323,13 @@ class Location:
             raise ValueError(f"{name!r} is not a name below {self!r}")
         return f"{self.url}/{name}" if name else self.url
 
-    def _as_entries(self, found: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
-        root = self._fs._strip_protocol(self.url).rstrip("/") + "/"
-        resolved = ((path, self._behind_link(path, info)) for path, info in found.items())
+    def _bare(self, url: str) -> str:
+        """A URL as the file system calls it in its answers: without the protocol."""
+        return str(self._fs._strip_protocol(url))
+
+    def _as_entries(self, found: Iterable[Info]) -> list[Entry]:
+        root = self._bare(self.url).rstrip("/") + "/"
+        resolved = ((info["name"], self._behind_link(info["name"], info)) for info in found)
         entries = (_entry(path.removeprefix(root), info) for path, info in resolved if _is_file(info))
         return sorted(entry for entry in entries if entry.name and not _TEMPORARY.search(entry.name))
 
@@ -336,7 +346,7 @@ class Location:
     def _staged(self, name: str, body: bytes | Path) -> Iterator[str]:
         """A finished, synced temporary file beside `name`; gone afterwards."""
         target = Path(self._path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         staged = target.parent / f".{secrets.token_hex(8)}.tmp"  # shorter than any name that only just fits
         try:
             with open(staged, "xb") as file:
@@ -346,20 +356,37 @@ class Location:
                     with open(body, "rb") as source:
                         while block := source.read(2**20):
                             file.write(block)
+                            beat()
                 file.flush()
                 os.fsync(file.fileno())
             yield str(staged)
         finally:
             staged.unlink(missing_ok=True)
 
-    def _find(self, path: str) -> Any:
-        return self._fs.find(path, detail=True, withdirs=False)
+    def _list(self, folder: str) -> list[Info]:
+        """What lies in a folder itself, given by its full name; [] when there is no such folder."""
+        return list(self._trying("list", folder, lambda: _or_none(self._fs_ls, folder), whole=True) or [])
 
-    def _list(self, path: str) -> Any:
+    def _fs_ls(self, path: str) -> Any:
         return self._fs.ls(path, detail=True)
 
-    def _trying(self, verb: str, name: str, call: Callable[[], Result]) -> Result:
-        """What `call` returns, tried again with growing pauses while the storage is only busy or away."""
+    def _below(self, folder: str) -> Iterable[Info]:
+        """The objects below a folder, given by its full name, at any depth."""
+        if self.is_local or self._protocol not in _FLAT:
+            return below(self._list, folder)
+        found = self._trying("list", folder, lambda: _or_none(self._fs_find, folder), whole=True) or {}
+        return list(found.values())
+
+    def _fs_find(self, path: str) -> Any:
+        return self._fs.find(path, detail=True, withdirs=False)
+
+    def _trying(self, verb: str, name: str, call: Callable[[], Result], *, whole: bool = False) -> Result:
+        """What `call` returns, tried again with growing pauses while the storage is only busy or away.
+
+        whole: `name` is a full one, as file systems give it, and not relative to this location.
+        """
+        if whole:
+            name = name.removeprefix(self._bare(self.url)).lstrip("/")
         deadline = time.monotonic() + self.patience
         told = False
         for pause in pauses():
@@ -393,6 +420,38 @@ class Location:
                 reason = reason.replace(secret, "***")
             # Not chained: a client's own traceback may show its arguments.
             raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error, self.is_local)}") from None
+
+
+class _Pulse(Callback):
+    """Tells the watchdog of every part of an upload that has arrived: one that is slow does not hang."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._beat = pulse()  # of this thread; parts arrive in another
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        self._beat()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they are there also after a power failure."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Write the names in a folder through to the disk; a file's own sync leaves its name in memory."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(handle)
 
 
 def open_location(url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> Location:
@@ -471,10 +530,10 @@ def _is_refusal(error: OSError) -> bool:
 
 def _with_environment(protocol: str, options: StorageOptions) -> dict[str, Any]:
     """`options`, with what this product needs and botocore would not take from the environment."""
-    if protocol not in {"s3", "s3a"}:
-        return dict(options)
     # A cached listing would hide the commits of other workers.
     completed: dict[str, Any] = {"use_listings_cache": False, **options}
+    if protocol not in {"s3", "s3a"}:
+        return completed
     region = os.environ.get("AWS_REGION")
     if region and "AWS_DEFAULT_REGION" not in os.environ:
         completed["client_kwargs"] = {"region_name": region, **completed.get("client_kwargs", {})}

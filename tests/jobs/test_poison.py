@@ -57,6 +57,41 @@ def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
     assert rows == {"a": None, **dead, "stuck": "worker.stuck", "b": None, "c": None}
 
 
+def test_a_machine_that_goes_away_is_not_its_photos_doing(cluster, tmp_path, monkeypatch):
+    class Unlucky:
+        """Loses its process the first two times."""
+
+        def __init__(self, run, device, size):
+            pass
+
+        def restore(self, block):
+            from pipeline.blocks import from_block, to_block, unit_of
+
+            (photo,) = from_block(block)
+            with open(photo.sidecars[0][1].decode(), "ab", buffering=0) as attempts:
+                attempts.write(b".")
+                if (photo.key == "unlucky" and attempts.tell() < 3) or photo.key == "doom":
+                    os._exit(1)
+            photo.status = "no_face"
+            return to_block(unit_of(block), [photo])
+
+    monkeypatch.setattr("pipeline.isolate._is_alive", lambda node: False)  # as if each time its machine had gone too
+    shard = tmp_path / "in.tar"
+    members = [[(f"{key}.jpg", b"photo"), (f"{key}.txt", str(tmp_path / key).encode())] for key in ("unlucky", "doom")]
+    write_shard(shard, [member for sample in members for member in sample])
+    prepared = prepare(build({"input": str(shard), "output": str(tmp_path / "out")}))
+    widths = sizes(prepared.run.config.resources, [Node(2, 0)])
+    monkeypatch.setattr("pipeline.isolate.Solitary._try_a_good_photo", lambda solitary: None)  # it has no sidecar
+    (outcome,) = isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Unlucky)
+    assert (outcome.photos, outcome.rejected) == (2, 1)
+    rows = {row["key"]: row["message"] for row in manifest_rows(tmp_path / "out")}
+    assert rows == {"unlucky": None, "doom": "its machine, where it was alone, went away, 3 times"}
+
+
+def manifest_rows(output: Path) -> list[dict]:
+    return [row for record in Output(output).records() for row in Output(output).manifest(record).to_pylist()]
+
+
 def workers_of_this_process(name: str) -> list[int]:
     """Ray workers below this process whose title begins so."""
     parents, titles = {}, {}
@@ -108,11 +143,17 @@ def test_workers_that_die_whatever_they_get_end_the_run(cluster, tmp_path, monke
         def restore(self, block):
             os._exit(1)
 
-    monkeypatch.setattr("pipeline.isolate.LOSSES_BEFORE_A_TRIAL", 2)
     shard = tmp_path / "in.tar"
-    write_shard(shard, [(f"{key}.jpg", b"photo") for key in "abc"])
-    prepared = prepare(build({"input": str(shard), "output": str(tmp_path / "out")}))
-    widths = sizes(prepared.run.config.resources, [Node(2, 0)])
-    with pytest.raises(RuntimeError, match=r"2 photos in a row lost their worker, the last b .*one known to be good"):
-        list(isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Doomed))
-    assert Output(tmp_path / "out").committed() == set()
+    write_shard(shard, [(f"{key}.jpg", b"photo") for key in "abcd"])
+
+    def fail(most: int, lost: str) -> None:
+        monkeypatch.setattr("pipeline.isolate.LOSSES_BEFORE_A_TRIAL", most)
+        settings = {"input": str(shard), "output": str(tmp_path / "out"), "unit": {"max_samples": 2}}
+        prepared = prepare(build(settings))
+        widths = sizes(prepared.run.config.resources, [Node(2, 0)])
+        with pytest.raises(RuntimeError, match=rf"{lost} .*one known to be good"):
+            list(isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Doomed))
+        assert Output(tmp_path / "out").committed() == set()
+
+    fail(1, "1 photos in a row lost their worker, the last a")
+    fail(3, "2 photos in a row lost their worker, the last b")  # the unit ends, and its verdicts would be committed

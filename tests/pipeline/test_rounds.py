@@ -18,6 +18,7 @@ from pipeline.config import build
 from pipeline.resources import Node
 from pipeline.rounds import REFUSALS_IN_A_ROW, RunFailed, gist, run_rounds
 from pipeline.sink import Outcome
+from pipeline.storage import StorageError
 from pipeline.work import Left
 
 UNITS = 100
@@ -101,9 +102,7 @@ def test_an_output_that_takes_something_now_and_then_is_gone_on_with(monkeypatch
     assert UNITS - len(run.done) < 5 and not run.alone
 
 
-def test_no_photo_is_blamed_for_a_full_disk(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_photo_is_blamed_for_a_full_disk(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     full = RayTaskError("read", "", OutOfDiskError())
 
     def lost(_: str) -> None:
@@ -114,7 +113,35 @@ def test_no_photo_is_blamed_for_a_full_disk(
     with pytest.raises(RunFailed, match=r"object store is full.*--object-spilling-directory.*run it again"):
         run.run()
     assert not run.alone
-    assert "round 1 lost units of 100 shards: Ray's object store is full" in caplog.text
+    assert "round 1 lost units, of 100 shards at most: Ray's object store is full" in caplog.text
+
+
+def test_a_shard_that_cannot_be_read_keeps_nobody_from_being_tried_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(unit: str) -> Outcome | None:
+        if unit == "unit-000":
+            return Outcome(unit, "cannot read in/0.tar: Permission denied", outside=True)
+        if unit == "unit-001":
+            logging.getLogger("ray.data").error("An exception was raised", exc_info=RuntimeError("the actor died"))
+            return None
+        return Outcome(unit, photos=1)
+
+    run = Imagined(monkeypatch, outcome)
+    run.run()
+    assert run.alone == ["unit-000", "unit-001"]
+
+
+def test_storage_that_goes_away_on_the_way_is_a_failure_and_no_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Imagined(monkeypatch, lambda unit: Outcome(unit, photos=1))
+    believed, calls = run.left, iter(range(100))
+
+    def left() -> Left:
+        if next(calls) == 2:
+            raise StorageError("cannot list s3://b/out/commits: gone")
+        return believed()
+
+    monkeypatch.setattr(run, "left", left)
+    with pytest.raises(RunFailed, match=r"cannot list .*commits: gone.*run it again"):
+        run.run()
 
 
 def test_a_round_that_the_drivers_own_disk_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

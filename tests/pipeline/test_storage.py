@@ -280,3 +280,34 @@ def test_an_unreachable_place_is_one_clear_line(url: str) -> None:
         open_location(url, options, patience=0).entries()
     assert url in str(caught.value) and "\n" not in str(caught.value)
     assert "some-" not in str(caught.value)
+
+
+def test_a_power_failure_takes_no_name_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    place = open_location(tmp_path / "out")
+    place.put_if_absent("commits/deep/a.json", b"1")
+    *folders, file, last = synced
+    assert folders == [str(tmp_path), str(tmp_path / "out"), str(tmp_path / "out/commits")]  # each holds a new name
+    assert file.endswith(".tmp") and last == str(tmp_path / "out/commits/deep")
+    synced.clear()
+    place.put("commits/deep/b.json", b"1")
+    assert len(synced) == 2 and synced[1] == str(tmp_path / "out/commits/deep")
+
+
+def test_the_watchdog_hears_of_every_part_of_an_upload(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tmp_path / "large"
+    with open(large, "wb") as file:
+        file.truncate(120 * 2**20)  # several parts
+    beats: list[None] = []
+    monkeypatch.setattr("pipeline.storage.pulse", lambda: lambda: beats.append(None))
+    open_location(s3.folder(), s3.options).put("large", large)
+    assert len(beats) >= 3

@@ -100,7 +100,7 @@ def test_the_plan_is_the_input_without_the_commits(tmp_path: Path) -> None:
     shards = [ShardRef(f"/x/{name}", name, 1, "") for name in ("a.tar", "b.tar", "c.tar")]
     committed = [unit_id("a.tar", part, 2) for part in range(2)] + [unit_id("c.tar", 1, 3), "something else"]
     plan = make_plan(shards, committed)
-    assert [shard.relative for shard in plan.done] == ["a.tar"]
+    assert [task.shard.relative for task in plan.done] == ["a.tar"]
     assert plan.pending == (ShardTask(shards[1]), ShardTask(shards[2], frozenset({1}), 3))
     assert plan.committed_units == 3 and not plan.complete
     assert make_plan(shards[:1], committed).complete
