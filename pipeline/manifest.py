@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.members import Written, sha256
+from pipeline.parquet import read_columns
 from pipeline.records import Face, Photo
 
 PREVIEW_SIDE = 96
@@ -75,6 +76,11 @@ def write_manifest(path: Path, photos: Sequence[Photo], written: Mapping[int, Wr
     previews = _previews(photos)
     rows = [_row(photo, written.get(photo.index), previews) for photo in photos]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+
+
+def read_manifest(data: bytes, columns: Sequence[str] | None = None, *, threads: bool = True) -> pa.Table:
+    """The rows of a manifest, or some columns of them; `data` are its bytes. Raises ParquetError; see `read_columns`."""
+    return read_columns(data, SCHEMA, columns, threads=threads)
 
 
 def _row(photo: Photo, written: Written | None, previews: Mapping[int, bytes]) -> dict[str, Any]:

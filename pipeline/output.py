@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.garbage import Garbage, find_garbage
 from pipeline.ledger import (
@@ -29,7 +28,9 @@ from pipeline.ledger import (
     commit_name,
     unit_of_commit,
 )
+from pipeline.manifest import read_manifest
 from pipeline.parallel import ordered
+from pipeline.parquet import ParquetError
 from pipeline.storage import Location, StorageError, StorageOptions
 from pipeline.units import base_unit, retry_number
 from pipeline.verification import Checked, Finding, verify
@@ -122,12 +123,16 @@ class Output:
         return CommitRecord.from_json(self.location.read(name), f"{self.location.url}/{name}")
 
     def manifest(self, record: CommitRecord, columns: Sequence[str] | None = None) -> pa.Table:
-        """The manifest rows of a unit (see manifest.SCHEMA), or some columns of them."""
+        """The manifest rows of a unit (see manifest.SCHEMA), or some columns of them. Raises StorageError when there are
+        none, LedgerError for what is no manifest."""
         stored = record.object(MANIFEST)
         if stored is None:
             raise LedgerError(f"{commit_name(record.unit)} names no manifest")
         data = self.location.read(stored.name)
-        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+        try:
+            return read_manifest(data, columns)
+        except ParquetError as error:
+            raise LedgerError(f"{self.location.url}/{stored.name} is no manifest: {error}; run 'dr2e verify'") from None
 
     def status(self) -> Status:
         """What has been done so far."""

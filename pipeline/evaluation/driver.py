@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-
 from operators.quality.metrics.names import Metric, measurable
 from operators.training.weights import sha256_file
 from pipeline.config import Config, ConfigError
@@ -28,6 +26,7 @@ from pipeline.evaluation.table import document, markdown
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.ledger import LedgerError, finite
 from pipeline.models import describe
+from pipeline.parquet import ParquetError
 from pipeline.run import Run
 from pipeline.storage import Location
 from pipeline.units import Unit
@@ -137,10 +136,9 @@ def results(location: Location, names: Sequence[str]) -> list[PhotoResult]:
     def read(name: str) -> list[PhotoResult]:
         try:
             return from_parquet(location.read(name))
-        except (pa.ArrowException, TypeError, KeyError) as error:
-            raise LedgerError(
-                f"{location.url}/{name} is damaged ({type(error).__name__}); delete it and run again"
-            ) from None
+        except (ParquetError, TypeError, KeyError) as error:
+            reason = str(error) if isinstance(error, ParquetError) else type(error).__name__
+            raise LedgerError(f"{location.url}/{name} is damaged ({reason}); delete it and run again") from None
 
     with ThreadPoolExecutor(_READERS) as pool:
         return [photo for photos in pool.map(read, names) for photo in photos]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.choice.cells import CELL, Cell
 from pipeline.ledger import finite
+from pipeline.parquet import read_columns
 
 METHODS = ("input", "dr2", "dr2+enhancer")
 """Versions of a face that are measured: as it came, after DR2, and what a user gets; all at the truth's size."""
@@ -106,8 +107,8 @@ def to_parquet(photos: Sequence[PhotoResult]) -> bytes:
 
 
 def from_parquet(data: bytes) -> list[PhotoResult]:
-    """The inverse of `to_parquet`."""
-    rows = pq.read_table(pa.BufferReader(data)).to_pylist(maps_as_pydicts="strict")
+    """The inverse of `to_parquet`. Raises ParquetError for anything else."""
+    rows = read_columns(data, SCHEMA).to_pylist(maps_as_pydicts="strict")
     return [_photo(row) for row in rows]
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject
+from pipeline.manifest import read_manifest
+from pipeline.parquet import ParquetError
 from pipeline.storage import Location, StorageError
 from pipeline.tar import Member, Problem, scan_stream
 from pipeline.verification.findings import Finding, Remedies
@@ -87,7 +86,7 @@ class _UnitReader:
             return None
         try:
             rows = _rows(data)
-        except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        except ParquetError as error:
             self._redo("manifest.unreadable", f"{stored.name}: {' '.join(str(error).split())}")
             return None
         for message in _disagreements(rows, self.record):
@@ -162,8 +161,7 @@ class _UnitReader:
 
 def _rows(data: bytes) -> list[dict[str, Any]]:
     """The manifest's rows, with the names of their faces for "faces": the rest of a face is large and not needed."""
-    # Many are read at once already: Arrow's own threads and its look-ahead cost more than they give.
-    table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(_COLUMNS, use_threads=False)
+    table = read_manifest(data, _COLUMNS, threads=False)  # many are read at once already
     faces = table.column("faces").combine_chunks()
     names = iter(faces.flatten().field("name").to_pylist())
     counts = faces.value_lengths().to_pylist()
