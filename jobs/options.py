@@ -86,7 +86,10 @@ def parse_storage(text: str | None) -> dict[str, Any]:
         try:
             source = Path(text[1:]).read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"--storage-options {text}: {error.strerror}") from None
+            given = "@..." if text[1:].lstrip().startswith("{") else text  # perhaps the options themselves
+            raise ConfigError(f"--storage-options {given}: {error.strerror}; give JSON or @FILE") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"--storage-options {text}: it is not UTF-8; write the file as JSON") from None
     try:
         options = json.loads(source)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from pipeline.secrecy import complaint, shown
 
 Count = PositiveInt | Literal["auto"]
 
@@ -167,6 +170,14 @@ class Config(Section):
     def _one_input_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("input", "output")
+    @classmethod
+    def _urls_hold_no_credentials(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for url in (value,) if isinstance(value, str) else value:
+            if refused := complaint(url):
+                raise ValueError(refused)
+        return value
+
     def without_secrets(self) -> Config:
         """The same without storage options, for what needs none."""
         return self.model_copy(update={"storage": Storage()})
@@ -191,11 +202,12 @@ def load(
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator:
-            raise ConfigError(f"--set {assignment}: write it as section.key=value")
+            given = assignment if re.fullmatch(r"[\w.]+", assignment) else "..."  # else perhaps a secret behind a colon
+            raise ConfigError(f"--set {given}: write it as section.key=value")
         try:
             _assign(data, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {key}: the value is not readable: {_first_line(error)}") from None
+            raise ConfigError(f"--set {key}: the value is not readable as YAML: {_what_and_where(error)}") from None
     for key, value in (overrides or {}).items():
         if value is not None:
             _assign(data, key, value)
@@ -221,7 +233,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as {path.suffix or 'YAML'}: {_first_line(error)}") from None
+        raise ConfigError(f"{path}: not readable as {path.suffix or 'YAML'}: {_what_and_where(error)}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -256,7 +268,10 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" or name.startswith("storage"):  # storage options may be secret
         return f"{name}: {message}"
-    return f"{name}: {message[:1].lower()}{message[1:]}, not {problem['input']!r}"
+    given = problem["input"]
+    if isinstance(given, Mapping | list | tuple):  # perhaps storage options, in the wrong place
+        return f"{name}: {message[:1].lower()}{message[1:]}, not a {type(given).__name__}"
+    return f"{name}: {message[:1].lower()}{message[1:]}, not {shown(repr(given))}"
 
 
 def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
@@ -269,5 +284,12 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> list[s
     return names
 
 
-def _first_line(error: Exception) -> str:
+def _what_and_where(error: Exception) -> str:
+    """One line about a text that could not be parsed, without the text: what it says there may be secret."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        return f"{error.problem or error.context}{where}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (at byte {error.start})"
     return " ".join(str(error).split())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.names import harmless
+from pipeline.secrecy import complaint
 from pipeline.storage import Entry, Location, StorageOptions
 
 _SPECIAL = re.compile(r"[*?\[{]")
@@ -48,11 +49,13 @@ def resolve_inputs(inputs: str | Sequence[str], options: StorageOptions | None =
     "{train,test}/0.tar"); local or anything fsspec reaches. Where a folder or file is called exactly as it is
     written here, it is meant, though it has *, ?, [ or { in its name.
 
-    Raises InputError when an input names nothing, names something that is no .tar, when a name is not UTF-8, or
-    when two shards have the same relative name; StorageError when the storage refuses.
+    Raises InputError when an input names nothing, names something that is no .tar, has credentials in its URL, when
+    a name is not UTF-8, or when two shards have the same relative name; StorageError when the storage refuses.
     """
     found: dict[str, ShardRef] = {}
     for text in [inputs] if isinstance(inputs, str) else inputs:
+        if refused := complaint(text):  # before it is cut into a place and a pattern, either of which may look innocent
+            raise InputError(refused)
         for shard in _resolve(text, options):
             other = found.setdefault(shard.relative, shard)
             if other.url != shard.url:

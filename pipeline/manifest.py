@@ -79,7 +79,7 @@ def write_manifest(path: Path, photos: Sequence[Photo], written: Mapping[int, Wr
 
 
 def read_manifest(data: bytes, columns: Sequence[str] | None = None, *, threads: bool = True) -> pa.Table:
-    """The rows of a manifest, or some columns of them; `data` are its bytes. Raises ParquetError; see `read_columns`."""
+    """The rows of the manifest of these bytes, or some columns of them; see `read_columns`. Raises ParquetError."""
     return read_columns(data, SCHEMA, columns, threads=threads)
 
 

@@ -73,6 +73,9 @@ class Models:
 
 def describe(config: Config) -> Models:
     """Find and identify the models of ``config``. Raises ModelError."""
+    for role, source in _sources(config).items():
+        if "://" in source:  # not shown: it may be a signed one, and the source is recorded
+            raise ModelError(f"{role}: models are not read from URLs; download it and name the file, or use 'builtin'")
     prior, size, max_timestep = _prior(config.restore.prior)
     niqe, enhancer = _judge(config.restore.niqe), _enhancer(config.enhance.enhancer)
     if config.restore.tau is not None and config.restore.tau >= max_timestep:
@@ -88,6 +91,16 @@ def describe(config: Config) -> Models:
         face_size=size,
         max_timestep=max_timestep,
     )
+
+
+def _sources(config: Config) -> dict[str, str]:
+    return {
+        "detector": config.detect.detector,
+        "prior": config.restore.prior,
+        "niqe": config.restore.niqe,
+        "policy": config.restore.policy,
+        "enhancer": config.enhance.enhancer,
+    }
 
 
 def _detector(source: str) -> Model:

@@ -123,8 +123,8 @@ class Output:
         return CommitRecord.from_json(self.location.read(name), f"{self.location.url}/{name}")
 
     def manifest(self, record: CommitRecord, columns: Sequence[str] | None = None) -> pa.Table:
-        """The manifest rows of a unit (see manifest.SCHEMA), or some columns of them. Raises StorageError when there are
-        none, LedgerError for what is no manifest."""
+        """The manifest rows of a unit (see manifest.SCHEMA), or some columns of them. Raises StorageError when there is
+        no such object, LedgerError when it is no manifest."""
         stored = record.object(MANIFEST)
         if stored is None:
             raise LedgerError(f"{commit_name(record.unit)} names no manifest")

@@ -27,6 +27,7 @@ from fsspec.callbacks import Callback
 
 from pipeline.listing import Info, below, matching
 from pipeline.room import explained, is_full
+from pipeline.secrecy import complaint, shown
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
 from pipeline.watchdog import beat, pulse
 
@@ -84,18 +85,20 @@ class Location:
     patience: seconds an operation on a busy or unreachable server is tried again before it fails.
 
     Locations travel to other processes; each process opens its own connection when it first needs one.
-    Names are relative, with forward slashes. Every failure is a StorageError.
+    Names are relative, with forward slashes. Every failure is a StorageError, and so is a URL with credentials in it.
     """
 
     def __init__(self, url: str | Path, options: StorageOptions | None = None, *, patience: float = PATIENCE) -> None:
         text = str(url).removeprefix("file://")
+        if refused := complaint(text):
+            raise StorageError(refused)
         self.is_local = "://" not in text
         self.url = os.path.abspath(os.path.expanduser(text)) if self.is_local else text.rstrip("/")
         self.options = dict(options or {})
         self.patience = patience
 
     def __repr__(self) -> str:
-        return f"Location({_without_userinfo(self.url)!r})"
+        return f"Location({self.url!r})"
 
     __str__ = __repr__
 
@@ -160,7 +163,7 @@ class Location:
             self._fs.get_file(self._path(name), str(to))
         except OSError as error:
             if is_full(error):  # the copy's disk, not the storage
-                raise StorageError(f"cannot copy {_without_userinfo(self.url)}/{name}: {explained(error)}") from None
+                raise StorageError(f"cannot copy {self.url}/{name}: {explained(error)}") from None
             raise
         if to.stat().st_size != entry.size:
             raise ShortTransfer(f"{to.stat().st_size} of {entry.size} bytes arrived")
@@ -292,7 +295,7 @@ class Location:
                 self.delete(name)
         if not first or second:
             raise StorageError(
-                f"{_without_userinfo(self.url)}: this server ignores If-None-Match, so two workers could "
+                f"{self.url}: this server ignores If-None-Match, so two workers could "
                 "commit one unit; use one that honours it (AWS S3, SeaweedFS, MinIO) or a local folder"
             )
 
@@ -400,7 +403,7 @@ class Location:
                         raise
             if pause > 2 and not told:
                 told = True
-                log.warning("cannot %s %s now; trying again", verb, _without_userinfo(f"{self.url}/{name}"))
+                log.warning("cannot %s %s now; trying again", verb, f"{self.url}/{name}")
             beat()  # to wait for storage is not to hang
             time.sleep(pause)
         raise AssertionError("pauses never end")
@@ -413,11 +416,9 @@ class Location:
         except StorageError:
             raise
         except Exception as error:
-            where = _without_userinfo(f"{self.url}/{name}" if name else self.url)
+            where = f"{self.url}/{name}" if name else self.url
             text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            reason = _without_userinfo(" ".join(text.split()))
-            for secret in _secrets(self.options):
-                reason = reason.replace(secret, "***")
+            reason = shown(" ".join(text.split()), self.options)
             # Not chained: a client's own traceback may show its arguments.
             raise StorageError(f"cannot {verb} {where}: {reason}{_remedy(error, self.is_local)}") from None
 
@@ -538,19 +539,6 @@ def _with_environment(protocol: str, options: StorageOptions) -> dict[str, Any]:
     if region and "AWS_DEFAULT_REGION" not in os.environ:
         completed["client_kwargs"] = {"region_name": region, **completed.get("client_kwargs", {})}
     return completed
-
-
-def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
-    """Option values that must not be shown: every text but the harmless ones."""
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _secrets(value)
-        elif isinstance(value, str) and len(value) > 3 and name not in {"endpoint_url", "region_name"}:
-            yield value
-
-
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"://[^/@]*@", "://", url)
 
 
 def _remedy(error: Exception, is_local: bool) -> str:
