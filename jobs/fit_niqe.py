@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.options import parse_storage, storage_options
 from jobs.training.faces import LabelledPhoto, aligned_faces, load_labelled
 from jobs.training.niqe_classic import load_classic
 from jobs.training.niqe_ranking import LADDER, Row, ladder, rank, table
@@ -45,7 +45,7 @@ BasicSR (PyPI `basicsr`, Apache-2.0; no licence is stated for the numbers) carri
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Also measure the published model: its .mat, or BasicSR's niqe_pris_params.npz.",
 )
-@click.option("--storage-options", default="{}", help="JSON passed to fsspec for s3:// and the like.")
+@storage_options
 def command(
     data: tuple[str, ...],
     out: Path,
@@ -54,14 +54,15 @@ def command(
     sharpness: float,
     compare: tuple[int, ...],
     classic: Path | None,
-    storage_options: str,
+    storage_options: str | None,
 ) -> None:
     """Fit the pristine model of NIQE to labelled shards; write FILE and a model card beside it."""
     aside: list[LabelledPhoto] = []
+    options = parse_storage(storage_options)
 
     def training_photos() -> Iterator[LabelledPhoto]:
         aside.clear()
-        for photo in load_labelled(data, json.loads(storage_options)):
+        for photo in load_labelled(data, options):
             if not held_out(photo.key):
                 yield photo
             elif photo.landmarks is not None and len(aside) < MEASURED_FACES:

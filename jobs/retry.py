@@ -15,7 +15,7 @@ from jobs.images import holds_images, unpack_restored
 from jobs.options import as_json, parse_storage, storage_options
 from jobs.restore import Interrupted, interruptible
 from jobs.status import opened
-from pipeline.config import Config, load
+from pipeline.config import Config, ConfigError, load
 from pipeline.models import describe
 from pipeline.output import Output
 from pipeline.replay import Plan, Replay, make_plan
@@ -71,6 +71,8 @@ def retry(
 def run_again(output: Output, assignments: Collection[str], storage: Mapping[str, Any]) -> Run:
     """The run of an output, its settings as recorded but for ``assignments``. Raises ConfigError, RunMismatch."""
     recorded = output.run() or {}
+    if "config" not in recorded:
+        raise ConfigError(f"{output.location.url}: its run.json holds no settings; restore into a new output")
     place = {"input": [f"{output.location.url}/rejects"], "output": output.location.url}
     sides = {"input": dict(storage), "output": dict(storage)}
     config = load(None, assignments, base={**recorded["config"], **place, "storage": sides})

@@ -51,7 +51,7 @@ def source_name(data: bytes) -> str | None:
     """The file name in a KEY.source.json; None when `data` is something else or the name no safe path."""
     try:
         fields = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(fields, dict) or fields.get("format") != _FORMAT or not isinstance(fields.get("name"), str):
         return None

@@ -6,8 +6,9 @@ Readers believe commit records alone. An object that no record names does not ex
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 FORMAT = "dr2e.commit/1"
@@ -95,11 +96,14 @@ class CommitRecord:
             shard = fields.pop("shard")
             fields |= {"shard": shard["name"], "shard_bytes": shard["bytes"], "shard_etag": shard["etag"]}
             fields["objects"] = tuple(StoredObject(**item) for item in fields["objects"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            record = cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, LedgerError):
                 raise
             raise LedgerError(f"{name} is not a commit record ({type(error).__name__}: {error})") from None
+        if wrong := [field for field, is_right in _KINDS.items() if not is_right(getattr(record, field))]:
+            raise LedgerError(f"{name} is not a commit record (wrong kind of {', '.join(wrong)})")
+        return record
 
 
 def commit_name(unit: str) -> str:
@@ -121,3 +125,53 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def describes_run(value: Any) -> bool:
+    """Whether `value`, parsed from JSON, is a run.json as far as readers rely on it."""
+    if not isinstance(value, dict):
+        return False
+    config, models, versions = (value.get(part, {}) for part in ("config", "models", "versions"))
+    return isinstance(config, dict) and isinstance(versions, dict) and _is_table(models, _is_mapping)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 2**63  # which no nan is
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return bool(datetime.fromisoformat(value))
+    except (ValueError, TypeError):
+        return False
+
+
+def _is_table(value: Any, is_right: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(is_right, value.values()))
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("unit", "attempt", "shard", "shard_etag"), _is_text),
+    **dict.fromkeys(("shard_bytes", "part"), _is_count),
+    "parts": lambda value: _is_count(value) and value > 0,
+    "objects": lambda items: all(_is_text(i.name) and _is_count(i.bytes) and _is_text(i.sha256) for i in items),
+    "counts": lambda value: _is_table(value, _is_count) and set(COUNTS) <= value.keys(),
+    **dict.fromkeys(("errors", "replaced"), lambda value: _is_table(value, _is_count)),
+    "models": lambda value: _is_table(value, _is_text),
+    "seconds": lambda value: _is_table(value, _is_number),
+    "settings": _is_mapping,
+    **dict.fromkeys(("started", "ended"), _is_time),
+}
+"""What readers take the values of a record for. It may come from anybody, and they are not to stumble over it."""

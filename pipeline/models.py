@@ -182,7 +182,7 @@ def _diffusers(source: str) -> tuple[Model, int]:
     settings = nested if nested.is_file() else folder / "config.json"
     try:
         size = int(json.loads(settings.read_text(encoding="utf-8"))["sample_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"prior: {settings} does not describe a diffusers UNet2DModel with a sample_size") from None
     weights = sorted(path for path in settings.parent.iterdir() if path.suffix in {".bin", ".safetensors"})
     return Model(source, source.rstrip("/").rpartition("/")[2], "see its publisher", _sha256(weights)), size
@@ -198,7 +198,7 @@ def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
         with safe_open(str(path), framework="np") as file:
             description = json.loads((file.metadata() or {})["dr2e"])
         kind = description["kind"]
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError):
         raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; {_REMEDY[role]}") from None
     if kind != role:
         raise ModelError(f"{role}: {path} holds a model of kind '{kind}'; name one of kind '{role}'")

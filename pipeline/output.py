@@ -26,6 +26,7 @@ from pipeline.ledger import (
     CommitRecord,
     LedgerError,
     commit_name,
+    describes_run,
     unit_of_commit,
 )
 from pipeline.manifest import read_manifest
@@ -76,15 +77,15 @@ class Output:
         return there
 
     def run(self) -> dict[str, Any] | None:
-        """run.json; None when no run was started here. Raises LedgerError when it is unreadable."""
+        """run.json; None when no run was started here. Raises LedgerError when it is not what `start` writes."""
         data = self.location.read_or_none(RUN)
         if data is None:
             return None
         try:
             run = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LedgerError(f"{self.location.url}/{RUN} is not JSON: {error}") from None
-        if not isinstance(run, dict):
+        if not describes_run(run):
             raise LedgerError(f"{self.location.url}/{RUN} does not describe a run")
         return run
 

@@ -67,7 +67,7 @@ def _is_secret(protocol: str, rest: str) -> bool:
 
 def _masked(url: str) -> str:
     """`url`, of which it is known that something in it is secret, without all that might be."""
-    secret, instead = (r"://.*@", "://***@") if "@" in url else (r"://[^?]*:[^?]*", "://***")
+    secret, instead = (r"://.*@", "://***@") if "@" in url else (r"://[^?]*:(?!\d+[/?])[^?]*", "://***")
     return re.sub(r"\?.*", "?***", re.sub(secret, instead, url, flags=re.DOTALL), flags=re.DOTALL)
 
 

@@ -323,7 +323,7 @@ class Location:
     def _path(self, name: str) -> str:
         # An absolute or climbing name would leave the location; object stores would take it literally.
         if name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"{name!r} is not a name below {self!r}")
+            raise StorageError(f"{name!r} is not a name below {self.url}")
         return f"{self.url}/{name}" if name else self.url
 
     def _bare(self, url: str) -> str:

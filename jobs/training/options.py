@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jobs.options import parse_storage, storage_options
 from operators.training.loop import TrainingPlan
 
 Command = Callable[..., None]
@@ -39,7 +39,7 @@ def training_options(*, steps: int, lr: float, batch: int) -> Callable[[Command]
         @click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
         @click.option("--bf16/--no-bf16", default=False, help="bfloat16 autocast (GPU, or a CPU with AMX).")
         @click.option("--threads", default=0, help="CPU threads (0: all).")
-        @click.option("--storage-options", default="{}", help="JSON passed to fsspec for s3:// and the like.")
+        @storage_options
         @functools.wraps(function)
         def wrapped(
             out: Path,
@@ -52,7 +52,7 @@ def training_options(*, steps: int, lr: float, batch: int) -> Callable[[Command]
             device: str,
             bf16: bool,
             threads: int,
-            storage_options: str,
+            storage_options: str | None,
             **rest: Any,
         ) -> None:
             import torch
@@ -64,7 +64,7 @@ def training_options(*, steps: int, lr: float, batch: int) -> Callable[[Command]
             plan = TrainingPlan(
                 out=out, steps=steps, minutes=minutes, lr=lr, ema=ema, seed=seed, device=device, bf16=bf16
             )
-            function(plan=plan, batch=batch, storage_options=json.loads(storage_options), **rest)
+            function(plan=plan, batch=batch, storage_options=parse_storage(storage_options), **rest)
 
         return wrapped
 

@@ -167,7 +167,7 @@ def recorded(location: Location) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"{location.url}/{SETTINGS} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise LedgerError(f"{location.url}/{SETTINGS} does not describe an evaluation")

@@ -37,7 +37,7 @@ def labelled_landmarks(sidecars: Iterable[tuple[str, bytes]]) -> NDArray[np.floa
             try:
                 landmarks = json.loads(data).get("landmarks5")
                 points = None if landmarks is None else np.asarray(landmarks, np.float32).reshape(5, 2)
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 reason = " ".join(str(error).split())
                 raise LabelError(f"{name}: landmarks5 must be five x, y pairs ({reason})") from None
             return points

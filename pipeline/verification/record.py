@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, LedgerError, StoredObject, commit_name
+from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject, commit_name
 from pipeline.storage import Location
 from pipeline.units import base_unit, parse_unit_id
 from pipeline.verification.findings import Finding, Remedies
 
 SUFFIXES = {SHARDS: ".tar", MANIFEST: ".parquet", REJECTS: ".tar"}
 """How the names of objects end, by folder."""
-
-
-def parse_record(data: bytes, unit: str) -> CommitRecord:
-    """The commit record stored for `unit`. Raises LedgerError also for values of the wrong kind."""
-    name = commit_name(unit)
-    record = CommitRecord.from_json(data, name)
-    texts = (record.unit, record.attempt, record.shard, *(stored.name for stored in record.objects))
-    numbers = (record.part, record.parts, *(stored.bytes for stored in record.objects))
-    tables = (record.counts, record.errors)
-    if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(number, int) and number >= 0 for number in numbers)
-        and all(isinstance(table, dict) for table in tables)
-    ):
-        raise LedgerError(f"{name} is not a commit record (a value is of the wrong kind)")
-    return record
 
 
 def belongs(record: CommitRecord, unit: str, remedies: Remedies) -> list[Finding]:

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.ledger import COMMITS, LedgerError, commit_name, unit_of_commit
+from pipeline.ledger import COMMITS, CommitRecord, LedgerError, commit_name, unit_of_commit
 from pipeline.parallel import ordered
 from pipeline.storage import Location, StorageError
 from pipeline.units import base_unit, parse_unit_id
 from pipeline.verification.findings import Finding, Remedies
 from pipeline.verification.journal import Journal
 from pipeline.verification.keys import Keys, shard_of
-from pipeline.verification.record import SUFFIXES, belongs, missing_objects, parse_record
+from pipeline.verification.record import SUFFIXES, belongs, missing_objects
 from pipeline.verification.sample import Sample
 from pipeline.verification.unit import check_unit
 
@@ -138,7 +138,7 @@ class _Verifier:
             raise LedgerError(
                 f"{commit_name(unit.name)} was listed and is not there any more; was it deleted just now?"
             )
-        record = parse_record(data, unit.name)
+        record = CommitRecord.from_json(data, commit_name(unit.name))
         unit.shard, unit.attempt, unit.record = record.shard, record.attempt, data
         unit.findings += belongs(record, unit.name, self.remedies)
         if unit.findings:
