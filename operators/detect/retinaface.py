@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from operators.detect.contract import Detection, in_reading_order
-from operators.training.weights import WeightsError, sha256_file
+from operators.training.weights import WeightsError, sha256_file, tensors_only
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 """The file facexlib looks for."""
@@ -59,7 +59,8 @@ class RetinaFaceDetector:
         except ImportError as error:
             raise WeightsError("RetinaFace needs facexlib: pip install 'dr2e[retinaface]', or use 'builtin'") from error
         try:
-            model = init_detection_model("retinaface_resnet50", device=str(device), model_rootpath=str(folder))
+            with tensors_only():
+                model = init_detection_model("retinaface_resnet50", device=str(device), model_rootpath=str(folder))
         except Exception as error:  # torch.load raises whatever its unpickler meets in a damaged file
             raise WeightsError(f"not RetinaFace weights: {path} ({type(error).__name__}: {error})") from error
         return cls(model, sha256_file(path))

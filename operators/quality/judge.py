@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Protocol
 
@@ -15,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from operators.quality.niqe import Niqe
-from operators.training.weights import WeightsError
+from operators.training.weights import WeightsError, tensors_only
 
 PYIQA = "pyiqa:"
 """What the name of another judge begins with, as in "pyiqa:musiq"."""
@@ -45,7 +42,7 @@ class PyiqaJudge:
         import pyiqa
 
         try:
-            with _tensors_only():
+            with tensors_only():
                 self._metric = pyiqa.create_metric(name, device=torch.device(device))
         except Exception as error:  # a download that fails has many names
             raise WeightsError(
@@ -108,18 +105,3 @@ def _textured() -> torch.Tensor:
     """A picture as large as a face of the built-in prior, with texture: (1, 3, 128, 128) in [0, 1]."""
     noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.interpolate(noise, size=128, mode="bicubic").clamp(0, 1)
-
-
-@contextmanager
-def _tensors_only() -> Iterator[None]:
-    """Inside, torch.load takes tensors and runs no code of a pickle, whatever its caller asks for."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,11 @@ def save_weights(path: Path, state: Mapping[str, Tensor], description: Mapping[s
         tensors[name] = value.to(torch.float16) if half and value.dtype == torch.float32 else value.clone()
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".writing")
+    beside.unlink(missing_ok=True)
+    beside.touch()
+    mode = beside.stat().st_mode  # as the user's umask has it; safetensors makes files that only their owner can read
     save_file(tensors, str(beside), metadata={_HEADER: json.dumps(description, sort_keys=True)})
-    beside.chmod(0o644)  # safetensors makes files only their owner can read
+    beside.chmod(mode & 0o777)
     beside.replace(path)
 
 
@@ -61,6 +66,24 @@ def load_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
     return {
         name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()
     }, description
+
+
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """Inside, torch.load takes tensors and runs no code of a pickle, whatever its caller asks for.
+
+    For packages that load weights themselves: they may leave the choice to torch, which before 2.6 ran the code.
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def sha256_file(path: Path) -> str:

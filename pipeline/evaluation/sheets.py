@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from operators.images import ImageError, decode
 from pipeline.evaluation.results import FaceResult, PhotoResult, Version
 from pipeline.evaluation.sample import photo_name, rank
 from pipeline.evaluation.settings import Setting
+from pipeline.ledger import LedgerError
 
 ROWS = 8
 """Faces on a sheet at most."""
@@ -37,7 +39,7 @@ def sheets(
 
 
 def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]]) -> bytes:
-    strips = [Image.open(io.BytesIO(face.strip)) for _, face in rows if face.strip is not None]
+    strips = [_strip(face.strip) for _, face in rows if face.strip is not None]
     width, height = strips[0].size
     page = Image.new("RGB", (width, _LINE + len(strips) * (height + _LINE)), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default()
@@ -54,6 +56,13 @@ def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]]) -> bytes:
     out = io.BytesIO()
     page.save(out, format="PNG")
     return out.getvalue()
+
+
+def _strip(data: bytes) -> Image.Image:
+    try:
+        return Image.fromarray(decode(data).pixels)
+    except ImageError as error:
+        raise LedgerError(f"a strip of a stored face is no picture: {error}; delete its unit and run again") from None
 
 
 def _captions(face: FaceResult) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from operators.detect.retinaface import LONGEST_SIDE, WEIGHTS, RetinaFaceDetector
@@ -39,6 +41,24 @@ def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match=WEIGHTS):
         RetinaFaceDetector.load(tmp_path)
+
+
+class Harm:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_weights_that_are_a_pickle_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("facexlib")
+    torch.save({"weights": Harm(tmp_path / "harm")}, tmp_path / WEIGHTS)
+    # facexlib leaves it to torch whether code is run, and this makes torch choose as it did before 2.6.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(WeightsError, match=WEIGHTS):
+        RetinaFaceDetector.load(tmp_path)
+    assert not (tmp_path / "harm").exists()
 
 
 def test_rows_become_ordered_detections() -> None:
