@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import version
 
 import click
+
+from pipeline.secrecy import shown
 
 FAILED, USAGE, QUARANTINED, SIGNALLED = 1, 2, 3, 128
 
@@ -93,8 +96,9 @@ def main() -> None:
             code = USAGE
         elif isinstance(error, _loaded(_FAILURES)):
             code = FAILED
-        else:
-            raise
+        else:  # a fault of ours: all that is known of it, but no credentials, for it may be sent to somebody
+            click.echo(shown(traceback.format_exc()).rstrip(), err=True)
+            sys.exit(FAILED)
         click.echo(f"dr2e: {' '.join(str(error).split())}", err=True)
         sys.exit(code)
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.secrecy import complaint, shown
+from pipeline.secrecy import Unshown, complaint, shown
 
 Count = PositiveInt | Literal["auto"]
 
@@ -148,6 +148,11 @@ class Storage(Section):
 
     input: dict[str, Any] = Field(default_factory=dict, repr=False)
     output: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("input", "output")
+    @classmethod
+    def _unshown(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return Unshown(value)
 
 
 class Config(Section):

@@ -22,6 +22,15 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _SHORTEST = 4  # characters; hiding a shorter text would hide half of any sentence
 
 
+class Unshown(dict[str, Any]):
+    """A dict whose repr shows nothing: Ray and others put the repr of what they are given into errors and logs."""
+
+    def __repr__(self) -> str:
+        return "{...}" if self else "{}"
+
+    __str__ = __repr__
+
+
 def complaint(url: str) -> str | None:
     """Why `url` is refused, one line that does not show what is secret in it; None when it holds no credentials."""
     if not holds_credentials(url):

@@ -27,7 +27,7 @@ from fsspec.callbacks import Callback
 
 from pipeline.listing import Info, below, matching
 from pipeline.room import explained, is_full
-from pipeline.secrecy import complaint, shown
+from pipeline.secrecy import Unshown, complaint, shown
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
 from pipeline.watchdog import beat, pulse
 
@@ -94,7 +94,7 @@ class Location:
             raise StorageError(refused)
         self.is_local = "://" not in text
         self.url = os.path.abspath(os.path.expanduser(text)) if self.is_local else text.rstrip("/")
-        self.options = dict(options or {})
+        self.options = Unshown(options or {})
         self.patience = patience
 
     def __repr__(self) -> str:

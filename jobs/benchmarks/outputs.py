@@ -18,6 +18,7 @@ PARTS = 10
 """Units of a shard."""
 
 _SIDE = 64  # pixels of a face
+_STARTED = "2026-01-01T00:00:00+00:00"
 
 
 def make_output(location: Location, units: int, photos: int, photo_bytes: int) -> None:
@@ -47,7 +48,7 @@ def _unit(shard: str, part: int, parts: int, photos: int, photo_bytes: int) -> l
         made.append(Photo("", 0, key, f"{key}.jpg", rng.bytes(photo_bytes), status="no_face"))
     for index, photo in enumerate(made):
         photo.unit, photo.index, photo.unit_size = unit_id(shard, part, parts), index, photos
-        photo.shard, photo.part, photo.parts = shard, part, parts
+        photo.shard, photo.part, photo.parts, photo.started = shard, part, parts, _STARTED
     return made
 
 

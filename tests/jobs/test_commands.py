@@ -56,13 +56,16 @@ def test_every_command_is_there_and_explains_itself(name):
     assert answer(cli.command, name, "--help").startswith("Usage: ")
 
 
-def test_an_error_of_ours_that_is_not_the_users_keeps_its_traceback(monkeypatch):
+def test_an_error_of_ours_that_is_not_the_users_keeps_its_traceback(monkeypatch, capsys):
     def broken(**_: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(cli, "command", broken)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as ended:
         cli.main()
+    assert ended.value.code == cli.FAILED
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback") and told.endswith("ZeroDivisionError: a bug\n")
 
 
 def test_plan_counts_what_is_left_and_starts_nothing(collection, finished, quick, tmp_path):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
+from jobs import cli
 from jobs.options import parse_storage
 from pipeline.config import ConfigError, build, load
 from pipeline.inputs import InputError, resolve_inputs
 from pipeline.models import ModelError, describe
 from pipeline.packing import find_images
+from pipeline.run import Run
 from pipeline.secrecy import complaint, shown
 from pipeline.storage import Location, StorageError
+from pipeline.tar import write_shard
+from pipeline.work import Shards
 
 WITH = [
     "s3://KEY:HUSH@bucket/x",
@@ -73,6 +78,34 @@ def test_other_urls_and_paths_are_taken_and_shown_as_they_are(url: str) -> None:
     assert complaint(url) is None
     assert shown(f"cannot list '{url}': no") == f"cannot list '{url}': no"
     assert build({"input": url, "output": url}).output == url
+
+
+def test_storage_options_have_no_repr_wherever_they_go(tmp_path: Path) -> None:
+    write_shard(tmp_path / "s.tar", [("a.png", b"")])
+    options = {"output": {"secret": "HUSH"}, "input": {"secret": "HUSH"}}
+    config = build({"input": str(tmp_path), "output": str(tmp_path / "out"), "storage": options})
+    run = Run(config, describe(config))
+    (read,) = Shards(run, resolve_inputs(config.input)).left().reads
+    travelled = pickle.loads(pickle.dumps((read, run)))
+    assert travelled[1].output.location.options == config.storage.output == {"secret": "HUSH"}
+    for whole in (read, vars(run), vars(run.output.location), config.storage.input, vars(config.storage), travelled):
+        assert "HUSH" not in f"{whole!r} {whole}"
+
+
+def test_a_fault_of_ours_is_told_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("at https://user:HUSH@host/x with environment/HUSH")
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "environment/HUSH")
+    monkeypatch.setattr("jobs.status.status", fail)
+    monkeypatch.setattr("sys.argv", ["dr2e", "status", "out"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == cli.FAILED
+    assert "Traceback" in told and "KeyError: 'at https://***@host/x with ***'" in told and "HUSH" not in told
 
 
 def test_what_a_client_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
