@@ -17,6 +17,9 @@ from operators.training.weights import WeightsError, tensors_only
 PYIQA = "pyiqa:"
 """What the name of another judge begins with, as in "pyiqa:musiq"."""
 
+RUN_CODE = frozenset({"QAlign", "Compare2Score"})
+"""Kinds of pyiqa's metrics that load their models with `trust_remote_code`: what their publisher puts there is run."""
+
 
 class Judge(Protocol):
     """Scores images; lower is better."""
@@ -54,7 +57,8 @@ class PyiqaJudge:
         self.fingerprint = fingerprint_of(name)
         with torch.inference_mode():
             try:
-                found = float(self._metric(_textured().to(self._device)))
+                with tensors_only():  # some load the rest when they are first used
+                    found = float(self._metric(_textured().to(self._device)))
             except Exception as error:  # it wants a caption, or many images, or more pixels
                 raise WeightsError(f"pyiqa metric {name!r} scores no single face: {one_line(error)}") from None
         if not math.isfinite(found):
@@ -83,10 +87,15 @@ def load_judge(source: str, device: str | torch.device = "cpu") -> Judge:
 
 
 def check_name(name: str) -> None:
-    """Raises WeightsError for a name that is no no-reference metric of pyiqa."""
+    """Raises WeightsError for a name that is no no-reference metric of pyiqa, or one that runs code of a hub."""
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-    known = sorted(key for key, value in DEFAULT_CONFIGS.items() if value.get("metric_mode") == "NR")
+    types = {
+        key: value["metric_opts"]["type"] for key, value in DEFAULT_CONFIGS.items() if value.get("metric_mode") == "NR"
+    }
+    known = sorted(key for key, kind in types.items() if kind not in RUN_CODE)
+    if types.get(name) in RUN_CODE:
+        raise WeightsError(f"pyiqa metric {name!r} runs code that it downloads from a hub; choose another")
     if name not in known:
         raise WeightsError(f"{name!r} is no no-reference metric of pyiqa; it has {', '.join(known)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyiqa
 import pytest
 import torch
 from scipy import ndimage
@@ -47,6 +48,24 @@ def test_what_cannot_be_judged_has_a_score_all_the_same(name: str) -> None:
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
     with pytest.raises(WeightsError, match=r"'niqqe' is no no-reference metric of pyiqa; it has .*musiq"):
         load_judge("pyiqa:niqqe")
+
+
+@pytest.mark.parametrize("name", ["qalign", "qalign_4bit", "compare2score"])
+def test_a_metric_that_runs_code_from_a_hub_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyiqa.create_metric", lambda *_, **__: pytest.fail("it was created"))
+    with pytest.raises(WeightsError, match=f"'{name}' runs code that it downloads"):
+        load_judge(f"pyiqa:{name}")
+
+
+def test_these_are_all_that_pyiqa_has() -> None:
+    """Fails when a new release of it trusts more code: then RUN_CODE lacks a name."""
+    archs = Path(pyiqa.__file__).parent / "archs"
+    trusting = {
+        path.relative_to(archs).parts[0] for path in archs.rglob("*.py") if "trust_remote_code" in path.read_text()
+    }
+    assert trusting == {"qalign_arch.py", "compare2score_arch.py", "q_align"}
+    importing = {path.name for path in archs.glob("*.py") if "q_align" in path.read_text()}
+    assert importing <= {"qalign_arch.py", "compare2score_arch.py"}
 
 
 def test_a_metric_that_scores_no_single_face_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
