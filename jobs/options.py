@@ -30,7 +30,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON."
 storage_options = click.option(
     "--storage-options",
     metavar="JSON",
-    help="Options of the object store as JSON, or @FILE; else the environment's AWS_* variables hold.",
+    help="Options of the object store: @FILE, or JSON, which others see; else the environment's AWS_* variables hold.",
 )
 
 
