@@ -1,6 +1,7 @@
 # make demo   restore a small degraded collection and open the report
 # make test   lint, types, layers, then the tests
-# make faults a hundred seeded fault schedules and wrong commit protocols, with their table; an hour or more
+# make faults a hundred seeded fault schedules and wrong commit protocols, with their table, then the slow tests of
+#             tests/faults; an hour or more
 # Each creates .venv and installs into it on first use; nothing else is needed but Python 3.11 or newer.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -29,7 +30,8 @@ test: lint
 	$(BIN)/python -m pytest
 
 faults: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python -m faults --schedules 100 --mutants --out faults.md
+	PYTHONPATH=tests $(BIN)/python -m faults --schedules 100 --mutants --jobs 2 --out faults.md
+	$(BIN)/python -m pytest -m slow tests/faults
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -23,20 +23,27 @@ Objects = Mapping[str, bytes]
 
 @dataclass
 class Verdict:
-    """What the checker found. lost, doubled: keys of photos. wrong: everything else, a line each."""
+    """What the checker found.
+
+    fates: how many photos are restored, without a face, rejected, as the manifests say. lost, doubled: keys of photos.
+    unequal: what has other bytes than in an undisturbed run. wrong: everything else, a line each.
+    """
 
     photos: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
-        return self.photos > 0 and not (self.lost or self.doubled or self.wrong)
+        return self.photos > 0 and not (self.lost or self.doubled or self.unequal or self.wrong)
 
     def __str__(self) -> str:
         lost, doubled = (f"{name} {', '.join(keys)}" for name, keys in (("lost", self.lost), ("doubled", self.doubled)))
-        return "; ".join([*([lost] if self.lost else []), *([doubled] if self.doubled else []), *self.wrong]) or "kept"
+        photos = [*([lost] if self.lost else []), *([doubled] if self.doubled else [])]
+        return "; ".join([*photos, *self.wrong, *self.unequal]) or "kept"
 
 
 def check(objects: Objects, inputs: Objects, quiet: Objects | None = None) -> Verdict:
@@ -45,6 +52,7 @@ def check(objects: Objects, inputs: Objects, quiet: Objects | None = None) -> Ve
     records = list(_records(objects, verdict))
     _parts(records, verdict)
     rows = [row for record in records for row in _unit(record, objects, verdict)]
+    verdict.fates = Counter(row["status"] for row in rows)
     _photos(rows, inputs, verdict)
     for record in records:
         _members(record, objects, inputs, verdict)
@@ -148,7 +156,7 @@ def _same_bytes(records: Iterable[Mapping[str, Any]], objects: Objects, quiet: O
 
     before = hashes(json.loads(data) for name, data in quiet.items() if name.startswith("commits/"))
     now = hashes(records)
-    verdict.wrong += [
+    verdict.unequal += [
         f"{kind} of {unit}: other bytes than without faults"
         for unit, kind in sorted(before.keys() | now.keys())
         if before.get((unit, kind)) != now.get((unit, kind))

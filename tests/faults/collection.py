@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -29,18 +31,32 @@ SETTINGS = (
 that the proxy holds back."""
 
 
+SHARDS, PHOTOS = 3, 4
+
+
+def fate(shard: int, number: int) -> Literal["restored", "no_face", "rejected"]:
+    """What has to become of a photograph, by its place: in every shard the last has no face, one is none at all."""
+    if (shard, number) == (1, 2):
+        return "rejected"
+    return "no_face" if number == PHOTOS - 1 else "restored"
+
+
+FATES = Counter(fate(shard, number) for shard in range(SHARDS) for number in range(PHOTOS))
+"""How many photographs have which: eight are restored, three have no face, one is rejected."""
+
+
 def shards() -> dict[str, bytes]:
-    """Three shards of four photographs: eight with a face, three without, one unreadable; each with a caption."""
+    """The input, shards by name; each photograph has a caption."""
     face = Image.fromarray(astronaut()[0:280, 110:340])
     rng = np.random.default_rng(0)
     found = {}
-    for shard in range(3):
+    for shard in range(SHARDS):
         members = []
-        for number in range(4):
+        for number in range(PHOTOS):
             key = f"s{shard}p{number}"
-            if (shard, number) == (1, 2):
+            if fate(shard, number) == "rejected":
                 data = b"this is no photograph"
-            elif number == 3:
+            elif fate(shard, number) == "no_face":
                 data = _jpeg(Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((96, 72)))
             else:
                 data = _jpeg(face.rotate(4 * shard - 4 + number).resize((115 + 8 * number, 140 + 10 * number)))

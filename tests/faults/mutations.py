@@ -54,11 +54,18 @@ MUTATIONS: dict[str, Edit] = {
     "the beaten attempt removes the winner's objects": Edit(
         FILE, "    _discard(output, record.objects)\n", "    _discard(output, there.objects)\n"
     ),
+    "objects are removed when the record's outcome is unknown": Edit(
+        FILE, "        failure = error\n", "        failure = error\n        _discard(output, record.objects)\n"
+    ),
+    "objects are removed when there is no record yet": Edit(
+        FILE, "    if there is None:\n", "    if there is None:\n        _discard(output, record.objects)\n"
+    ),
 }
 
 _KILLED_AFTER_THE_RECORD = Schedule(-1, (Strike("committer", "record", 1, "after", 0.0, 0),), (), {})
 _RIVAL_BEFORE_AN_OBJECT = Schedule(-1, (Strike("rival", "object", 1, "before", 0.0, 0),), (), {})
 _RIVAL_BEFORE_A_RECORD = Schedule(-1, (Strike("rival", "record", 1, "before", 0.0, 0),), (), {})
+_NO_RECORD_IS_ACKNOWLEDGED = Schedule(-1, (), tuple(Hit(Fault.LOST_ACK, "record", nth) for nth in range(1, 1000)), {})
 
 EXPOSED_BY: dict[str, Schedule] = {
     "the record is skipped": Schedule(-1, (), (), {}),
@@ -68,5 +75,10 @@ EXPOSED_BY: dict[str, Schedule] = {
     "the record is put whether it is there or not": Schedule(-1, (), (), {}),
     "a lost acknowledgement counts as defeat": Schedule(-1, (), (Hit(Fault.LOST_ACK, "record", 1),), {}),
     "the beaten attempt removes the winner's objects": _RIVAL_BEFORE_A_RECORD,
+    "objects are removed when the record's outcome is unknown": _NO_RECORD_IS_ACKNOWLEDGED,
 }
-"""The schedule under which a mutation shows in a run with real processes."""
+"""The schedule under which a mutation shows in a run with real processes. One never does: for a record that is created
+after its request has failed and was read back in vain, the proxy would have to outwait the client; `crashes` has it."""
+
+IMPATIENT = {"objects are removed when the record's outcome is unknown": ("resources.patience_seconds=5",)}
+"""Settings of such a run, where it has to give up in good time."""

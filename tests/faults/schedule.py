@@ -29,6 +29,8 @@ VICTIMS: tuple[Victim, ...] = (
 )
 """Who is killed; a "rival" is no death but a second driver on the same output, started at that moment."""
 
+STAGES: tuple[Victim, ...] = ("Detect", "Restore", "Enhance")
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -43,6 +45,15 @@ class Strike:
     phase: Phase
     delay: float
     place: int
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether its victim may be gone by then: the whole run after a delay, a stage when units are committed.
+
+        All else is there when it is struck: every run makes more requests of each kind than `nth`, whoever made one is
+        alive, and a stage is not done when the input has only been read.
+        """
+        return self.delay > 0 or (self.victim in STAGES and self.point in ("object", "record"))
 
     def __str__(self) -> str:
         return f"{self.victim} {self.phase} {self.point} {self.nth}" + (f" +{self.delay:.1f} s" if self.delay else "")
