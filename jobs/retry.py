@@ -25,13 +25,15 @@ from pipeline.run import Run
 @dataclass(frozen=True)
 class Summary:
     """What came of a retry. tried: photos by the code they had been rejected with; restored, no_face, rejected: what
-    became of them; left_out: photos that were not tried, by code; quarantined: photos of the output rejected now."""
+    became of them; beaten: photos not tried because another retry was at their units; left_out: photos that were not to
+    be tried, by code; quarantined: photos of the output rejected now."""
 
     output: str
     tried: dict[str, int]
     restored: int
     no_face: int
     rejected: int
+    beaten: int
     left_out: dict[str, int]
     quarantined: int
 
@@ -65,7 +67,7 @@ def retry(
         from pipeline.report import write_report
 
         write_report(run.output)
-    return summarise(run.output, plan)
+    return summarise(run.output, plan, run.settings)
 
 
 def run_again(output: Output, assignments: Collection[str], storage: Mapping[str, Any]) -> Run:
@@ -82,20 +84,29 @@ def run_again(output: Output, assignments: Collection[str], storage: Mapping[str
     return run
 
 
-def summarise(output: Output, plan: Plan) -> Summary:
-    """What the attempts of a plan have come to, by their records."""
-    records = [output.record(attempt.unit) for attempt in plan.attempts]
-    counts = Counter[str]()
-    tried = Counter[str]()
-    for record in records:
-        counts.update(record.counts)
-        tried.update(record.replaced)
+def summarise(output: Output, plan: Plan, settings: Mapping[str, Any]) -> Summary:
+    """What has become of the photos of a plan, by the records of its attempts.
+
+    A record may be another retry's, which planned other photos of the unit or had other settings than these.
+    """
+    counts, tried = Counter[str](), Counter[str]()
+    for attempt in plan.attempts:
+        record = output.record(attempt.unit)
+        rows = output.manifest(record, ["key", "status"])
+        became = dict(zip(rows.column("key").to_pylist(), rows.column("status").to_pylist(), strict=True))
+        if record.settings != settings:
+            became = {key: status for key, status in became.items() if status != "rejected"}
+        for photo in attempt.photos:
+            counts[became.get(photo.key, "beaten")] += 1
+            if photo.key in became:
+                tried[photo.code] += 1
     return Summary(
         output=output.location.url,
         tried=dict(tried.most_common()),
         restored=counts["restored"],
         no_face=counts["no_face"],
         rejected=counts["rejected"],
+        beaten=counts["beaten"],
         left_out=dict((plan.unknown + plan.unwanted).most_common()),
         quarantined=output.status().counts["rejected"],
     )
@@ -161,12 +172,18 @@ def command(
 def describe_summary(summary: Summary) -> str:
     """The summary for a person."""
     tried = sum(summary.tried.values())
-    lines = [f"tried again  {tried:,} photos" if tried else "there was nothing to try again"]
+    nothing = "nothing was tried again" if summary.beaten else "there was nothing to try again"
+    lines = [f"tried again  {tried:,} photos" if tried else nothing]
     lines += [f"             {count:,} x {code}" for code, count in summary.tried.items()]
     if tried:
         lines.append(
             f"became       {summary.restored:,} restored, {summary.no_face:,} without a face, "
             f"{summary.rejected:,} rejected again"
+        )
+    if summary.beaten:
+        lines.append(
+            f"not tried    {summary.beaten:,} photos: another retry was at their units at the same time; "
+            "run it again for these"
         )
     lines += [f"left out     {count:,} x {code}" for code, count in summary.left_out.items()]
     return "\n".join([*lines, f"quarantined  {summary.quarantined:,} photos now"])

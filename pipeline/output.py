@@ -41,10 +41,10 @@ _READERS = 16  # requests in flight; object stores answer slowly but in parallel
 
 @dataclass(frozen=True)
 class Status:
-    """Sums over all commit records. A photo that was tried again counts as what came of it last.
+    """Sums over all units. A photo that was tried again counts once, as what came of it last.
 
     units: committed; units_open: known to be missing, that is, of shards of which a part is committed.
-    shards: of which anything is committed. counts, errors, seconds: as in the records. bytes: of the objects.
+    shards: of which anything is committed. counts, errors: as in the records. seconds, bytes: over all records.
     started, ended: first and last, ISO 8601 UTC, None without a commit.
     """
 
@@ -136,8 +136,23 @@ class Output:
             raise LedgerError(f"{self.location.url}/{stored.name} is no manifest: {error}; run 'dr2e verify'") from None
 
     def status(self) -> Status:
-        """What has been done so far."""
-        return summarise(self.records())
+        """What has been done so far. Reads the records, and the manifests of units that were tried again."""
+        return _summarise(ordered(self._tally, self.histories(), _READERS))
+
+    def _tally(self, history: Sequence[CommitRecord]) -> _Tally:
+        if len(history) == 1:
+            return _Tally(history, history[0].counts, history[0].errors)
+        # Records alone do not tell which of their photos are the same: a unit that was done anew may reject others.
+        counts, errors = Counter[str](), Counter[str]()
+        for _, rows in self.rows(history, ("status", "error", "faces")):
+            counts.update(rows.column("status").to_pylist())
+            errors.update(code for code in rows.column("error").to_pylist() if code)
+            counts["photos"] += rows.num_rows
+            faces = rows.column("faces").combine_chunks().flatten()
+            counts["faces"] += len(faces)
+            counts.update(f"faces_{status}" for status in faces.field("status").to_pylist())
+            counts["evaluations"] += sum(faces.field("evaluations").to_pylist())
+        return _Tally(history, {name: counts[name] for name in COUNTS}, errors)
 
     def verify(self, on_unit: Callable[[Checked], None] | None = None) -> list[Finding]:
         """Read everything back; [] when all is well. See `pipeline.verification`."""
@@ -152,33 +167,38 @@ class Output:
         return [garbage for garbage in [*found.garbage, *found.kept] if garbage.kind == "orphan"]
 
 
-def summarise(records: Iterable[CommitRecord]) -> Status:
-    """Add up commit records."""
+@dataclass(frozen=True)
+class _Tally:
+    """The records of a unit, and what became of its photos: counts and errors as in a record, each photo once."""
+
+    history: Sequence[CommitRecord]
+    counts: Mapping[str, int]
+    errors: Mapping[str, int]
+
+
+def _summarise(units: Iterable[_Tally]) -> Status:
     counts, errors, parts = Counter(dict.fromkeys(COUNTS, 0)), Counter[str](), dict[str, int]()
     seconds: defaultdict[str, float] = defaultdict(float)
-    units = size = 0
+    committed = size = 0
     started: list[str] = []
     ended: list[str] = []
-    for record in records:
-        if not record.replaced:
-            units += 1
+    for unit in units:
+        counts.update(unit.counts)
+        errors.update(unit.errors)
+        committed += retry_number(unit.history[0].unit) == 0  # else its own record is gone
+        for record in unit.history:
             parts[record.shard] = record.parts
-        again = sum(record.replaced.values())  # counted with their unit already
-        counts.subtract({"photos": again, "rejected": again})
-        errors.subtract(record.replaced)
-        size += sum(stored.bytes for stored in record.objects)
-        counts.update(record.counts)
-        errors.update(record.errors)
-        started.append(record.started)
-        ended.append(record.ended)
-        for stage, value in record.seconds.items():
-            seconds[stage] += value
+            size += sum(stored.bytes for stored in record.objects)
+            started.append(record.started)
+            ended.append(record.ended)
+            for stage, value in record.seconds.items():
+                seconds[stage] += value
     return Status(
-        units=units,
-        units_open=sum(parts.values()) - units,
+        units=committed,
+        units_open=max(0, sum(parts.values()) - committed),
         shards=len(parts),
         counts=dict(counts),
-        errors=dict((+errors).most_common()),
+        errors=dict(errors.most_common()),
         seconds=dict(seconds),
         bytes=size,
         started=min(started, default=None),

@@ -7,13 +7,15 @@ retries at a time one counts. A reader takes, of a photo that is in several reco
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -63,7 +65,7 @@ class Plan:
 def make_plan(output: Output, codes: Collection[str] = ()) -> Plan:
     """What is in quarantine now, unit by unit. codes: only these reasons; "image" stands for all of "image.*".
 
-    Reads the manifests of units with rejected photos alone. Raises LedgerError, StorageError.
+    Reads the manifests of units that ever rejected a photo, and no others. Raises LedgerError, StorageError.
     """
     attempts: list[Attempt] = []
     unknown, unwanted = Counter[str](), Counter[str]()
@@ -108,7 +110,8 @@ def read_attempt(attempt: Attempt, location: Location) -> Iterator[pa.Table]:
 
 
 def _rejected_rows(output: Output, history: Sequence[CommitRecord]) -> Iterator[tuple[CommitRecord, dict[str, Any]]]:
-    if sum(record.counts["rejected"] - sum(record.replaced.values()) for record in history) <= 0:
+    # Counts tell no more: of a unit that was done anew, a later attempt may be at photos that it now has results of.
+    if not any(record.counts["rejected"] for record in history):
         return
     for record, rows in output.rows(history, _COLUMNS):
         yield from ((record, row) for row in rows.to_pylist() if row["status"] == "rejected")
@@ -135,15 +138,10 @@ def _from_tar(path: Path, url: str, group: Sequence[Rejected]) -> Iterator[Photo
     members, problem = scan(path)
     if problem is not None:
         raise LedgerError(f"{url}: {problem.message}; run 'dr2e verify'")
-    by_key: defaultdict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        by_key[split_key(member.name)[0]].append(member)
     with open(path, "rb") as file:
+        inputs = _inputs(file, members, {rejected.key for rejected in group})
         for rejected in group:
-            data: list[tuple[str, bytes]] = []
-            for member in by_key[rejected.key][:-1]:  # the last is the reason
-                file.seek(member.offset)
-                data.append((member.name, file.read(member.size)))
+            data = [(member.name, _read(file, member)) for member in inputs.get(rejected.key, ())]
             found = dict(data)
             if rejected.image_name not in found:
                 raise LedgerError(f"{url} does not hold {rejected.image_name}; run 'dr2e verify'")
@@ -156,3 +154,27 @@ def _from_tar(path: Path, url: str, group: Sequence[Rejected]) -> Iterator[Photo
                 sidecars=[(name, content) for name, content in data if name != rejected.image_name],
                 replaces=rejected.code,
             )
+
+
+def _inputs(file: BinaryIO, members: Sequence[Member], keys: Collection[str]) -> dict[str, Sequence[Member]]:
+    """The input members of photos, by key: those right before the reason that lists them.
+
+    Neither name nor place alone tells a reason: the input may have such a member of its own, and that of the shard
+    "x.tar" is named as one of the photo "x".
+    """
+    found: dict[str, Sequence[Member]] = {}
+    for place, member in enumerate(members):
+        key = split_key(member.name)[0]
+        if key not in keys or not member.name.endswith(".error.json"):
+            continue
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            reason = json.loads(_read(file, member))
+            before = members[max(0, place - len(reason["members"])) : place]
+            if reason["key"] == key and reason["members"] == [listed.name for listed in before]:
+                found[key] = before  # of several the last, which lists the others
+    return found
+
+
+def _read(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)

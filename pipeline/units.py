@@ -52,8 +52,8 @@ def parse_unit_id(unit: str) -> tuple[str, int, int] | None:
 
 
 def retry_id(unit: str, number: int) -> str:
-    """The name of the `number`-th later attempt (from 1) at photos that `unit` rejected."""
-    return f"{unit}.retry{number}"
+    """The name of the `number`-th later attempt (from 1) at photos of `unit`, itself a unit or an attempt at one."""
+    return f"{base_unit(unit)}.retry{number}"
 
 
 def retry_number(name: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,15 +42,17 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
     of `destination` is not followed, and of several photos of one name the later ones land in a folder named
     after their unit.
 
-    Only units with a commit record are read. Unpacking again goes on where it stopped.
+    Only units with a commit record are read; of a photo that was tried again, what came of it last. Unpacking again
+    goes on where it stopped.
     on_photo: called with each name written. Raises FileTaken rather than replace a file with other content,
     LedgerError when an object is not what was committed, StorageError when storage refuses.
     """
     counts = Unpacked()
     taken = _Taken(destination)
-    for record in output.records():
-        counts.rejected += record.counts["rejected"] - sum(record.replaced.values())
-        for unit_photo in _photos(output, record):
+    for record, rows in _records(output):
+        finished = [row for row in rows if row["status"] != "rejected"]
+        counts.rejected += len(rows) - len(finished)
+        for unit_photo in _photos(output, record, finished):
             name, is_new = taken.write(unit_photo)
             if not is_new:
                 counts.present += 1
@@ -62,6 +64,13 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
             if on_photo is not None:
                 on_photo(name)
     return counts
+
+
+def _records(output: Output) -> Iterator[tuple[CommitRecord, list[dict[str, Any]]]]:
+    """All records, each with the manifest rows of those of its photos that no later record has."""
+    for history in output.histories():
+        for record, rows in output.rows(history, _COLUMNS):
+            yield record, rows.to_pylist()
 
 
 @dataclass(frozen=True)
@@ -112,20 +121,18 @@ class _Taken:
         raise FileTaken(f"{self.destination.url}/{name} is another file; unpack into an empty folder")
 
 
-def _photos(output: Output, record: CommitRecord) -> Iterator[_FinishedPhoto]:
-    """The finished photos of a unit, in order."""
+def _photos(output: Output, record: CommitRecord, rows: Sequence[dict[str, Any]]) -> Iterator[_FinishedPhoto]:
+    """The finished photos of a record, by their manifest rows."""
     stored = record.object(SHARDS)
-    if stored is None:
+    if stored is None or not rows:
         return
-    rows = output.manifest(record, _COLUMNS).to_pylist()
     with output.location.local(stored.name) as path:
         members, problem = scan(path)
         if problem is not None:
             raise LedgerError(f"{output.location.url}/{stored.name}: {problem.message}; run 'dr2e verify'")
         by_name = {member.name: member for member in members}
         for row in rows:
-            if row["status"] != "rejected":
-                yield _finished(path, by_name, record.unit, row)
+            yield _finished(path, by_name, record.unit, row)
 
 
 def _finished(path: Path, members: dict[str, Member], unit: str, row: dict[str, Any]) -> _FinishedPhoto:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from pipeline.ledger import FORMAT, CommitRecord, StoredObject, commit_name
+from pipeline.ledger import COMMITS, FORMAT, CommitRecord, StoredObject, commit_name
 from pipeline.units import base_unit, retry_number
 
 
@@ -39,16 +41,18 @@ class Remedies:
             if base_unit(unit) != unit:
                 self._attempts[base_unit(unit)].add(unit)
 
-    def redo(self, units: Iterable[str], shard: str = "") -> str:
-        """Do units anew. shard: the input they came from, if known."""
+    def redo(self, units: Iterable[str], shard: str = "", settings: Mapping[str, Any] | None = None) -> str:
+        """Do units anew. shard: the input they came from, settings: those of a later attempt, if known."""
         wrong = set(units)
         anew = {unit for unit in wrong if base_unit(unit) == unit}
         # A later attempt rests on what the earlier ones rejected: were it kept, a photo could be there twice.
         later = {after for unit in wrong for after in self._attempts[base_unit(unit)] if _follows(after, unit)}
-        delete = f"delete {' and '.join(f'{self.url}/{commit_name(unit)}' for unit in sorted(wrong | later))}"
+        delete = f"delete {self._records(wrong | later)}"
         if not anew:
+            flags = [f"--set {name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+            again = " ".join(["dr2e retry", self.url, *flags] if flags else ["dr2e retry"])
             return (
-                f"{delete}, and run 'dr2e retry' again: it tries what then is in quarantine; then 'dr2e gc' finds what "
+                f"{delete}, and run '{again}' again: it tries what then is in quarantine; then 'dr2e gc' finds what "
                 "is left over"
             )
         source = f"the input still has {shard}" if shard else "their input is still there"
@@ -58,11 +62,15 @@ class Remedies:
             f"record names{retry}; then 'dr2e gc' finds what is left over"
         )
 
+    def redo_of(self, record: CommitRecord) -> str:
+        """Do the unit of a record anew."""
+        return self.redo([record.unit], record.shard, record.settings)
+
     def replace(self, record: CommitRecord, stored: StoredObject) -> str:
         """Mend one object."""
         return (
             f"if a copy has {stored.bytes} bytes and sha256 {stored.sha256}, put it back as "
-            f"{self.url}/{stored.name}; if none has, {self.redo([record.unit], record.shard)}"
+            f"{self.url}/{stored.name}; if none has, {self.redo_of(record)}"
         )
 
     def retry(self, unit: str) -> str:
@@ -71,15 +79,34 @@ class Remedies:
             [unit]
         )
 
-    def finish(self) -> str:
-        """A unit was never committed."""
-        return "run the same 'dr2e restore' again: it does what no record names"
+    def finish(self, units: Iterable[str], shard: str) -> str:
+        """Units are not committed. shard: the input they come from."""
+        attempts = {attempt for unit in units for attempt in self._attempts.get(unit, ())}
+        again = "run the same 'dr2e restore' again: it does what no record names"
+        if not attempts:
+            return again
+        # They are at what the lost records say was rejected, and the units done anew may reject others.
+        return (
+            f"if there is a copy of the lost record, put it back; if there is none, make sure that the input still has "
+            f"{shard}, delete {self._records(attempts)}, and {again}, then 'dr2e retry' for what it rejects; then "
+            "'dr2e gc' finds what is left over"
+        )
+
+    def begin(self) -> str:
+        """Nothing is committed."""
+        return (
+            "if the run has just begun, run 'dr2e verify' again later; if it has not, look for the records that should "
+            f"be in {self.url}/{COMMITS}/: put them back if there is a copy, or run the same 'dr2e restore' again"
+        )
 
     def unreadable(self, unit: str, message: str) -> str:
         """A commit record makes no sense."""
         if FORMAT in message and "has the format" in message:
             return "nothing is known to be damaged: verify with the release of dr2e that wrote this output"
         return self.redo([unit])
+
+    def _records(self, units: Iterable[str]) -> str:
+        return " and ".join(f"{self.url}/{commit_name(unit)}" for unit in sorted(units))
 
     def one_cut(self, patterns: Iterable[str], shard: str) -> str:
         """A shard was cut into units in two ways."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from pipeline.units import base_unit, parse_unit_id
+from pipeline.units import base_unit, parse_unit_id, retry_number
 from pipeline.verification.findings import Finding, Remedies
 
 _SHOWN = 5  # keys in a message; all of a unit's may be repeated
@@ -25,13 +25,15 @@ class Keys:
         # Per shard and key: the units with a row for it, and those of them with a result.
         self._rows: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._results: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        # Likewise: later attempts that rejected it again.
+        self._again: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._names: dict[str, str] = {}
         self._remedies = remedies
 
     @property
     def held(self) -> int:
         """How many keys are in memory."""
-        return sum(map(len, self._rows.values())) + sum(map(len, self._results.values()))
+        return sum(len(keys) for kind in (self._rows, self._results, self._again) for keys in kind.values())
 
     def add(self, unit: str, name: str, photos: Iterable[tuple[str, bool]]) -> list[Finding]:
         """Note a unit's photos (key, whether it has a result); what is repeated once its shard is complete.
@@ -42,16 +44,22 @@ class Keys:
         if name:
             self._names[shard] = name
         for key, has_result in photos:
-            # Another record may hold a later attempt at the photos a unit rejected (UNIT.retry1): only a second
-            # result of such a photo is one too many.
+            # Another record may hold a later attempt at the photos a unit rejected (UNIT.retry1): only a record
+            # after a result of such a photo is one too many.
             if base_unit(unit) == unit:
                 self._rows[shard][key].append(unit)
             if has_result:
                 self._results[shard][key].append(unit)
+            elif base_unit(unit) != unit:
+                self._again[shard][key].append(unit)
         self._left[shard] -= 1
         if self._left[shard]:
             return []
         del self._left[shard]
+        for key, attempts in self._again.pop(shard, {}).items():
+            if there := self._results[shard].get(key):
+                first = min(map(retry_number, there))
+                there += [attempt for attempt in attempts if retry_number(attempt) > first]
         noted = [kind.pop(shard) for kind in (self._rows, self._results) if shard in kind]
         return list(self._repeated(self._names.pop(shard, shard), noted))
 

@@ -32,7 +32,7 @@ def belongs(record: CommitRecord, unit: str, remedies: Remedies) -> list[Finding
         told.append("it names no manifest")
     if not told:
         return []
-    return [Finding(name, "commit.mismatch", "; ".join(told), remedies.redo([unit], record.shard))]
+    return [Finding(name, "commit.mismatch", "; ".join(told), remedies.redo([unit], record.shard, record.settings))]
 
 
 def missing_objects(

@@ -153,7 +153,7 @@ class _UnitReader:
         self._find(stored.name, "object.unreadable", str(error), self.remedies.retry(self.record.unit))
 
     def _redo(self, code: str, message: str) -> None:
-        self._find(self.record.unit, code, message, self.remedies.redo([self.record.unit], self.record.shard))
+        self._find(self.record.unit, code, message, self.remedies.redo_of(self.record))
 
     def _find(self, subject: str, code: str, message: str, remedy: str) -> None:
         self.found.findings.append(Finding(subject, code, message, remedy))

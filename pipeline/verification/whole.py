@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.ledger import COMMITS, CommitRecord, LedgerError, commit_name, unit_of_commit
+from pipeline.ledger import COMMITS, RUN, CommitRecord, LedgerError, commit_name, unit_of_commit
 from pipeline.parallel import ordered
 from pipeline.storage import Location, StorageError
 from pipeline.units import base_unit, parse_unit_id
@@ -71,6 +71,7 @@ def verify(
     For every unit: its record can be read and names objects of its own, each there and as long as committed; no
     unit of a shard is missing. For the units that are read: every byte is as committed, the manifest fits the
     record, the tars end cleanly and hold what the manifest names, as it describes it, and no photo is there twice.
+    A run without any unit is a finding as well.
 
     sample: read only these units back. journal: leave out the tars of units that were read before, and note the
     others. on_unit: called after each unit. Writes nothing to the output, and may be called during a run.
@@ -117,6 +118,11 @@ class _Verifier:
             finding for shard, parts in gaps.items() for finding in self._gap(shard, shards.get(shard, shard), parts)
         ]
         found.findings += repeated
+        if not self.units and self.location.exists(RUN):
+            message = "a run was started here, and nothing is committed"
+            if self.sizes:
+                message += f"; {len(self.sizes):,} objects are there that no record names"
+            found.findings.append(Finding(COMMITS, "output.empty", message, self.remedies.begin()))
         return found
 
     def _unit(self, name: str) -> _Unit:
@@ -162,16 +168,20 @@ class _Verifier:
             return
         for count, done in parts.items():
             missing = sorted(set(range(count)) - done)
-            yield Finding(name, "unit.missing", f"parts {missing} of {count} are not committed", self.remedies.finish())
+            units = [f"{shard}-{part:04d}-of-{count:04d}" for part in missing]
+            message = f"parts {missing} of {count} are not committed"
+            yield Finding(name, "unit.missing", message, self.remedies.finish(units, name))
 
 
 def _gaps(units: Sequence[str]) -> dict[str, dict[int, set[int]]]:
     """The shards that are not committed once and wholly: by shard id and number of parts, the parts that are."""
     parts: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for unit in units:
-        if base_unit(unit) == unit and (parsed := parse_unit_id(unit)):
+        if parsed := parse_unit_id(base_unit(unit)):
             shard, part, count = parsed
-            parts[shard][count].add(part)
+            done = parts[shard][count]
+            if base_unit(unit) == unit:  # a later attempt at what it rejected does not make a unit done
+                done.add(part)
     return {
         shard: dict(cuts)
         for shard, cuts in parts.items()

@@ -114,8 +114,25 @@ def test_a_whole_output_is_well(place: Place) -> None:
     assert [(checked.unit, checked.done, checked.units) for checked in seen] == [(UNITS[0], 1, 2), (UNITS[1], 2, 2)]
 
 
-def test_an_empty_output_is_well(tmp_path: Path) -> None:
+def test_nothing_is_well_but_a_run_without_records_is_not(place: Place, tmp_path: Path) -> None:
     assert verify(Location(tmp_path / "nothing")).findings == []
+    Output(place.location).start({"config": {}})
+    assert place.findings() == []
+    for entry in place.location.entries("commits"):
+        place.location.delete(entry.name)
+    (finding,) = place.findings()
+    assert (finding.subject, finding.code) == ("commits", "output.empty")
+    assert "6 objects are there that no record names" in finding.message
+    place.follow(finding)
+    assert place.findings() == []
+    (fresh,) = verify(_started(tmp_path / "fresh")).findings
+    assert fresh.message == "a run was started here, and nothing is committed"
+
+
+def _started(folder: Path) -> Location:
+    output = Output(folder)
+    output.start({"config": {}})
+    return output.location
 
 
 def test_what_lies_around_is_no_concern(place: Place) -> None:
