@@ -79,11 +79,15 @@ class SeaweedFS:
         self._folder, self._log = folder, folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> S3:
-        """Start it, and wait until it stores. Raises RuntimeError when it does not within a minute and a half."""
+    def start(self, full: bool = False) -> S3:
+        """Start it, and wait until it stores. Raises RuntimeError when it does not within a minute and a half.
+
+        full: it takes nothing more, as on a disk that is; it answers then as soon as it reads.
+        """
+        command = [*self._command, *(["-volume.minFreeSpace=100"] if full else [])]  # percent of the disk to keep free
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.STDOUT, cwd=self._folder)
-        self._wait_until_ready()
+            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=self._folder)
+        self._wait_until_ready(writes=not full)
         return self.s3
 
     def kill(self) -> None:
@@ -93,17 +97,20 @@ class SeaweedFS:
             self._process.wait()
             self._process = None
 
-    def _wait_until_ready(self) -> None:
-        """Until a bucket can be made and written to: the S3 port answers before the volumes are there."""
+    def _wait_until_ready(self, writes: bool) -> None:
+        """Until a bucket can be made and written to: the S3 port answers before the volumes are there. writes: else
+        until what was written is read."""
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         error: Exception | None = None
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 client = s3fs.S3FileSystem(**self.s3.options, use_listings_cache=False, skip_instance_cache=True)
-                if not client.exists(self.s3.bucket):
+                if writes and not client.exists(self.s3.bucket):
                     client.mkdir(self.s3.bucket)
-                client.pipe_file(f"{self.s3.bucket}/ready", b"ready")
+                if writes:
+                    client.pipe_file(f"{self.s3.bucket}/ready", b"ready")
+                client.cat_file(f"{self.s3.bucket}/ready")
                 return
             except Exception as raised:
                 error = raised
