@@ -113,10 +113,17 @@ def _connect(address: str | None) -> None:
             if attempt == 0:
                 where = f"the Ray cluster at {address}" if address else "Ray on this machine"
                 reason = " ".join(str(error).split())[:300]
-                raise ClusterError(f"cannot start or reach {where}: {reason}") from error
+                raise ClusterError(f"cannot start or reach {where}: {reason}{_remedy(address)}") from error
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)  # its log file keeps everything
+
+
+def _remedy(address: str | None) -> str:
+    # 'ray start' asks for a token where the user has one; clients with an address send theirs only when told to.
+    if address is None or "RAY_AUTH_MODE" in os.environ:
+        return ""
+    return "; check that it runs there, and set RAY_AUTH_MODE=token if it wants a token"
 
 
 def _handlers() -> dict[signal.Signals, object]:

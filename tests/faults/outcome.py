@@ -60,6 +60,7 @@ class Outcome:
     def caught(self) -> bool:
         """Whether a wrong commit was told by what it did: it stored something, and that or the way to it was wrong.
 
-        One that did not start, or ended as no run ends, was not put to the test.
+        How it ended proves nothing: one that did not start was not put to the test, and one that stumbles over what it
+        has lost may end in any way.
         """
-        return self.stored > 0 and not self.broken and (bool(self.rules) or not self.verdict.kept)
+        return self.stored > 0 and (bool(self.rules) or not self.verdict.kept)

@@ -23,6 +23,21 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def clients(port: int) -> list[int]:
+    """The processes that hold the connection from local port `port`, as files: the one that made it, as a rule."""
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].rpartition(":")[2], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or closed a file
+            if folder.name.isdigit() and any(os.readlink(file) in inodes for file in (folder / "fd").iterdir()):
+                found.append(int(folder.name))
+    return found
+
+
 def title(pid: int) -> str:
     """What the process calls itself; Ray's workers say what they are doing. "" when it is gone."""
     try:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -36,7 +36,7 @@ class Fault(StrEnum):
 @dataclass(frozen=True)
 class Request:
     """A request as the client made it. number: from 1, in order of arrival. path: without the query, decoded.
-    conditional: created only if absent. status: the server's, None before it answered."""
+    conditional: created only if absent. status: the server's, None before it answered. port: the client's."""
 
     number: int
     method: str
@@ -44,6 +44,7 @@ class Request:
     query: str
     conditional: bool
     status: int | None = None
+    port: int = 0
 
 
 Phase = Literal["before", "after"]
@@ -109,7 +110,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path, _, query = self.path.partition("?")
             conditional = self.headers.get("If-None-Match") == "*"
-            request = Request(proxy.number(), self.command, unquote(path), query, conditional)
+            request = Request(
+                proxy.number(), self.command, unquote(path), query, conditional, port=self.client_address[1]
+            )
             fault = proxy.watcher(request, "before")
             if fault in (Fault.SLOW_DOWN, Fault.ERROR, Fault.RESET):
                 proxy.note(request, fault)
@@ -123,7 +126,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 proxy.note(request, None)
                 self._reset()
                 return
-            answered = Request(request.number, request.method, request.path, query, conditional, status)
+            answered = replace(request, status=status)
             proxy.note(answered, fault)
             proxy.watcher(answered, "after")
             if fault is Fault.LOST_ACK:

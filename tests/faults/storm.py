@@ -14,6 +14,7 @@ from faults.checker import Objects, check
 from faults.drivers import FINISHED, Driver, start
 from faults.history import broken_rules, writes
 from faults.outcome import Outcome
+from faults.processes import clients, kill, title
 from faults.proxy import Entry, Fault, Phase, Request
 from faults.sabotage import SOURCE
 from faults.schedule import Schedule, Strike, point_of
@@ -173,7 +174,7 @@ class Storm:
                     self.later(strike.delay, self.strike, strike)
         for strike in now:
             if not strike.delay:
-                self.strike(strike)
+                self.strike(strike, request.port)
             if strike.victim == "rival" and phase == "before" and point in ("object", "record"):
                 self.hold(request, "after" if point == "object" else "before")
         if phase == "after":
@@ -190,19 +191,20 @@ class Storm:
         if met.wait(HELD_SECONDS) and not self.over:
             self.outcome.collisions += 1
 
-    def strike(self, strike: Strike) -> None:
-        """Kill, or wait until there is somebody to kill; between two drivers there is nobody."""
+    def strike(self, strike: Strike, port: int = 0) -> None:
+        """Kill, or wait until there is somebody to kill; between two drivers there is nobody. port: of the client
+        whose request it is."""
         try:
             with self.striking:
                 if self.over:
                     return
-                hit = bool(self.alive()) and self.hit(strike)
+                hit = bool(self.alive()) and self.hit(strike, port)
                 with self.lock:
                     (self.outcome.hits if hit else self.waiting).append(strike)
         except Exception as error:  # so would the timer's
             self.failed(error)
 
-    def hit(self, strike: Strike) -> bool:
+    def hit(self, strike: Strike, port: int) -> bool:
         match strike.victim:
             case "driver":
                 alive = self.alive()[:1]
@@ -220,7 +222,10 @@ class Storm:
             case "S3 server":
                 return self.storage_failure(1.0 + strike.place / 4)
             case _:
-                return self.site.machines.kill_worker(_TITLES[strike.victim])
+                # Of several committers or readers it is to be the one that is in the middle of this request.
+                at_it = [pid for pid in clients(port) if _TITLES[strike.victim] in title(pid)] if port else []
+                kill(*at_it)
+                return bool(at_it) or self.site.machines.kill_worker(_TITLES[strike.victim])
 
     def power_failure(self, place: int) -> bool:
         killed = self.site.machines.kill_machine(place)

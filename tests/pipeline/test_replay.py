@@ -192,7 +192,7 @@ def test_a_manifest_that_is_none_is_named(place: Place) -> None:
     stored = place.output.record(RETRY).object(MANIFEST)
     assert stored is not None
     place.output.location.put(stored.name, b"PAR1 no parquet PAR1")
-    with pytest.raises(LedgerError, match=rf"{stored.name} is no manifest .*run 'dr2e verify'"):
+    with pytest.raises(LedgerError, match=rf"{stored.name} is no manifest: .*run 'dr2e verify'"):
         place.output.status()
 
 
