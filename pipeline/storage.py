@@ -230,7 +230,7 @@ class Location:
 
         Local folders keep the unfinished file of a `put`, which `entries` hides; any place may keep a probe.
         """
-        found = self._list(self._path(folder))
+        found = self._list(self._bare(self._path(folder)))
         prefix = f"{folder}/" if folder else ""
         names = ((prefix + info["name"].rpartition("/")[2], info) for info in found if _is_file(info))
         return sorted(_entry(name, info) for name, info in names if is_leftover(name))

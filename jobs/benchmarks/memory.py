@@ -53,8 +53,14 @@ class Peak:
 @click.option("--shards", default=20, show_default=True, help="Shards of the small run; each is one unit.")
 @click.option("--times", default=10, show_default=True, help="How many times as many the large run has.")
 @click.option("--photos", default=4, show_default=True, help="Photos of a shard; one of them has a face.")
+@click.option(
+    "--at-once",
+    type=int,
+    help="resources.shards_at_once of both runs; so few that also the small one has "
+    "several executions of the graph, whose workers overlap.",
+)
 @as_json
-def command(shards: int, times: int, photos: int, as_json: bool) -> None:
+def command(shards: int, times: int, photos: int, at_once: int | None, as_json: bool) -> None:
     """Peak resident memory of the driver and of each kind of worker, at some shards and at 10 times as many.
 
     Two runs of 'dr2e restore', each with a Ray of its own, on made-up shards that are all alike. "tasks" is the largest
@@ -62,7 +68,7 @@ def command(shards: int, times: int, photos: int, as_json: bool) -> None:
     counted with them. "together" is the most that all processes and the store held at a time.
     """
     with tempfile.TemporaryDirectory(prefix="dr2e-memory-") as folder:
-        small, large = (measure(Path(folder), count, photos) for count in (shards, shards * times))
+        small, large = (measure(Path(folder), count, photos, at_once) for count in (shards, shards * times))
     peaks = [Peak(role, small[role], large[role]) for role in small if role in large]
     if as_json:
         click.echo(json.dumps({"machine": cpu(), "peaks": [asdict(peak) for peak in peaks]}, indent=1))
@@ -72,7 +78,7 @@ def command(shards: int, times: int, photos: int, as_json: bool) -> None:
         click.echo(f"{peak.role:12} {peak.few:10,.0f} MB {peak.many:10,.0f} MB {peak.growth:+8.1%}")
 
 
-def measure(folder: Path, count: int, photos: int) -> dict[str, float]:
+def measure(folder: Path, count: int, photos: int, at_once: int | None = None) -> dict[str, float]:
     """Peak MB by role of a run over `count` shards. Raises ConfigError when the run fails."""
     source, output, log = folder / f"in-{count}", folder / f"out-{count}", folder / f"log-{count}"
     source.mkdir()
@@ -81,6 +87,8 @@ def measure(folder: Path, count: int, photos: int) -> dict[str, float]:
         write_shard(source / f"{number:06d}.tar", members)
     command = [sys.executable, "-c", "from jobs.cli import main; main()", "restore", "--n", "1", "--tau", "20"]
     command += ["--input", str(source), "--output", str(output)]
+    if at_once is not None:
+        command += [f"--set=resources.shards_at_once={at_once}"]
     with log.open("wb") as words:
         run = subprocess.Popen(command, stdout=words, stderr=words)
         peaks = watch(run)
