@@ -75,6 +75,7 @@ def _is_images(text: str, options: StorageOptions) -> bool:
     suffix = PurePosixPath(text).suffix.lower()
     if suffix in IMAGE_EXTENSIONS or suffix == ".tar":
         return suffix in IMAGE_EXTENSIONS
-    entries = [PurePosixPath(entry.name) for entry in Location(text, options).entries()]  # none for a glob
-    has_shards = any(path.suffix == ".tar" and len(path.parts) == 1 for path in entries)
-    return not has_shards and any(path.suffix.lower() in IMAGE_EXTENSIONS for path in entries)
+    folder = Location(text, options)
+    if folder.glob("*.tar"):  # what else lies beside shards is left alone, and may not even be listed
+        return False
+    return any(PurePosixPath(entry.name).suffix.lower() in IMAGE_EXTENSIONS for entry in folder.entries())

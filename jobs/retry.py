@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 import click
+import pyarrow as pa
 
 from jobs.cli import QUARANTINED, SIGNALLED
 from jobs.images import holds_images, unpack_restored
@@ -16,10 +17,15 @@ from jobs.options import as_json, parse_storage, storage_options
 from jobs.restore import Interrupted, interruptible
 from jobs.status import opened
 from pipeline.config import Config, ConfigError, load
+from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
 from pipeline.output import Output
-from pipeline.replay import Plan, Replay, make_plan
+from pipeline.parallel import ordered
+from pipeline.replay import Attempt, Plan, Replay, make_plan
 from pipeline.run import Run
+from pipeline.storage import StorageError
+
+_READERS = 16  # records and manifests read at once
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,25 @@ def retry(
 
         run.output.location.probe()
         run_rounds(run, Replay(run.output, plan.attempts), address, progress)
-        if holds_images(run.output):
-            unpack_restored(run.output)
-        from pipeline.report import write_report
+    try:
+        if plan.attempts:
+            finish(run.output)
+        return summarise(run.output, plan, run.settings)
+    except (StorageError, LedgerError) as error:
+        if not plan.attempts:
+            raise
+        from pipeline.rounds import RunFailed
 
-        write_report(run.output)
-    return summarise(run.output, plan, run.settings)
+        raise RunFailed(f"the photos have been tried again, but {error}; run it again for what is missing") from error
+
+
+def finish(output: Output) -> None:
+    """What follows once photos have joined an output: files where they came as files, and the report."""
+    if holds_images(output):
+        unpack_restored(output)
+    from pipeline.report import write_report
+
+    write_report(output)
 
 
 def run_again(output: Output, assignments: Collection[str], storage: Mapping[str, Any]) -> Run:
@@ -90,9 +109,12 @@ def summarise(output: Output, plan: Plan, settings: Mapping[str, Any]) -> Summar
     A record may be another retry's, which planned other photos of the unit or had other settings than these.
     """
     counts, tried = Counter[str](), Counter[str]()
-    for attempt in plan.attempts:
+
+    def read(attempt: Attempt) -> tuple[Attempt, CommitRecord, pa.Table]:
         record = output.record(attempt.unit)
-        rows = output.manifest(record, ["key", "status"])
+        return attempt, record, output.manifest(record, ["key", "status"])
+
+    for attempt, record, rows in ordered(read, plan.attempts, _READERS):
         became = dict(zip(rows.column("key").to_pylist(), rows.column("status").to_pylist(), strict=True))
         if record.settings != settings:
             became = {key: status for key, status in became.items() if status != "rejected"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pipeline.parallel import ordered
 from pipeline.units import ShardChanged, Unit, parse_unit_id, shard_id, unit_id
 
 _READERS = 16  # records read at once
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,20 @@ def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord], also
     records = ordered(record_of, [unit for _, unit in begun], _READERS)
     for (task, _), record in zip(begun, records, strict=True):
         shard = task.shard
-        same_etag = shard.etag == record.shard_etag or not _both_of_content(shard, record)
+        is_done = task.parts == len(task.done)
+        comparable = _are_of_content if is_done else _are_of_objects
+        same_etag = shard.etag == record.shard_etag or not comparable(shard, record)
         if shard.size != record.shard_bytes or not same_etag:
-            what = "it" if task.done == frozenset(range(task.parts or 0)) else "part of it"
+            what = "it" if is_done else "part of it"
             raise ShardChanged(f"{shard.url} changed since {what} was committed; use a new output")
 
 
-def _both_of_content(shard: ShardRef, record: CommitRecord) -> bool:
-    """Whether the fingerprints can be compared. A local one is size and time, and a copy has another time."""
-    local = shard.etag.startswith(f"{shard.size}-") or record.shard_etag.startswith(f"{record.shard_bytes}-")
-    return not local
+def _are_of_objects(shard: ShardRef, record: CommitRecord) -> bool:
+    """Whether neither fingerprint is that of a local file: size and time, of which a copy has another."""
+    return not (shard.etag.startswith(f"{shard.size}-") or record.shard_etag.startswith(f"{record.shard_bytes}-"))
+
+
+def _are_of_content(shard: ShardRef, record: CommitRecord) -> bool:
+    """Whether both fingerprints are MD5 sums of the whole: those of multipart uploads differ between faithful copies,
+    and a finished output must not be refused because its input has moved."""
+    return all(_MD5.fullmatch(etag) for etag in (shard.etag, record.shard_etag))

@@ -24,9 +24,9 @@ from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
 
-REFUSALS_IN_A_ROW = 8
-"""So many finished units one after the other that the output does not take, and it takes nothing: the run ends before
-it has restored the rest of the collection in vain."""
+REFUSALS = 8
+"""So many finished units that the output did not take since it last took one, and twice what commits at a time: the run
+ends before it has restored the rest of the collection in vain."""
 
 
 class RunFailed(RuntimeError):
@@ -37,25 +37,31 @@ def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None) -> 
     """Restore until nothing of ``work`` is left. Raises RunFailed, ClusterError, ConfigError."""
     with Progress(work.left().bytes, to) as progress, session(address) as nodes:
         try:
-            _Rounds(run, work, sizes(run.config.resources, nodes), progress).run_all()
+            commits = int(sum(node.cpus for node in nodes) / run.config.resources.commit_cpus)
+            _Rounds(run, work, sizes(run.config.resources, nodes), progress, commits).run_all()
         except (RayError, WorkersDie) as error:
             raise RunFailed(gist(error)) from error
-        except (StorageError, LedgerError, ShardChanged) as error:  # an error of usage only before anything was done
+        # Errors of usage only before anything was done:
+        except (StorageError, LedgerError) as error:
             raise RunFailed(f"{error}; what is committed stays, run it again to go on") from error
+        except ShardChanged as error:
+            raise RunFailed(str(error)) from error
 
 
 class _Rounds:
     """Rounds go on as long as each finishes something: dead nodes and busy storage cost time, not the run.
 
     failures: why units were not finished in the latest round, by unit, where that is known; losses: what Ray says of
-    those that nobody came back with. refusals: latest units, one after the other, that the output did not take.
+    those that nobody came back with. refusals: units that the output did not take since it last took one.
     """
 
-    def __init__(self, run: Run, work: Work, widths: Sizes, progress: Progress) -> None:
+    def __init__(self, run: Run, work: Work, widths: Sizes, progress: Progress, commits: int = 1) -> None:
+        """commits: how many are under way at a time, at most."""
         self.run, self.work, self.widths, self.progress = run, work, widths, progress
+        self.most_refusals = max(REFUSALS, 2 * commits)
         self.failures: dict[str, Outcome] = {}
         self.losses = Losses()
-        self.number = self.refusals = 0
+        self.number = self.refusals = self.committed = 0
 
     def run_all(self) -> None:
         left, idle = self.work.left(), 0
@@ -81,11 +87,14 @@ class _Rounds:
         at_once = self.run.config.resources.shards_at_once
         with self.losses:
             for start in range(0, len(left.reads), at_once):
+                committed = self.committed
                 try:
                     self.follow(stream(self.run, left.reads[start : start + at_once], self.widths))
                 except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
                     self.losses.note(error)
                     log.warning("round %d broke off: %s", self.number, gist(error))
+                if self.losses.for_want_of_room and self.committed == committed:
+                    break  # the next shards would find no more room
 
     def may_be_a_photos_doing(self) -> bool:
         """Whether anything of the latest round failed for another reason than storage, the input or want of room."""
@@ -109,15 +118,16 @@ class _Rounds:
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
-            self.refusals = self.refusals + 1 if outcome.refused else 0
+            self.refusals += outcome.refused
             if outcome.failure:
                 self.failures[outcome.unit] = outcome
-                if self.refusals == REFUSALS_IN_A_ROW:
+                if self.refusals >= self.most_refusals:
                     raise RunFailed(
-                        f"{self.refusals} units in a row were restored and could not be stored; {outcome.unit}: "
-                        f"{outcome.failure}; mend that and run it again to go on"
+                        f"{self.refusals} units were restored and could not be stored, and none could meanwhile; "
+                        f"{outcome.unit}: {outcome.failure}; mend that and run it again to go on"
                     )
             else:
+                self.refusals, self.committed = 0, self.committed + 1
                 self.failures.pop(outcome.unit, None)
                 self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)
 

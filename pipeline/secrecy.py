@@ -14,7 +14,10 @@ from urllib.parse import quote
 
 _CHAIN = re.compile(r"::(?=[\w+.-]+://)")  # fsspec's: "zip://a.zip::https://..."
 _URL_IN_TEXT = re.compile(r"[\w+.-]+://[^\s'\"`<>]+")
-_SIGNED = re.compile(r"(^|&)(x-amz-|x-goog-|sig=|signature=|awsaccesskeyid=|[a-z_-]*token=)", re.IGNORECASE)
+_SIGNED = re.compile(
+    r"(^|&)(x-amz-|x-goog-|sig=|signature=|awsaccesskeyid=|[a-z_-]*(token|key|secret|password|passwd|auth)=)",
+    re.IGNORECASE,
+)
 
 _HARMLESS = {"endpoint_url", "region_name"}
 _ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -36,8 +39,9 @@ def complaint(url: str) -> str | None:
     if not holds_credentials(url):
         return None
     return (
-        f"{_masked(url)} has credentials in it, and URLs are shown and logged; give them in the environment "
-        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or with --storage-options @FILE"
+        f"{_masked(url)} has what may be credentials in it, and URLs are shown and logged; give them in the "
+        "environment (for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL) or with "
+        "--storage-options @FILE"
     )
 
 
@@ -59,8 +63,10 @@ def _is_secret(protocol: str, rest: str) -> bool:
     """Whether what follows "protocol://" holds credentials."""
     web, s3 = protocol in {"http", "https"}, protocol in {"s3", "s3a"}
     place, _, query = rest.partition("?")
-    if _SIGNED.search(query) or (web and "=" in query):
+    if _SIGNED.search(query):
         return True
+    if protocol == "github":  # ORGANISATION:REPOSITORY@BRANCH
+        return False
     authority = place.partition("/")[0]
     user, at, _ = authority.rpartition("@")
     if at:
@@ -76,7 +82,8 @@ def _is_secret(protocol: str, rest: str) -> bool:
 
 def _masked(url: str) -> str:
     """`url`, of which it is known that something in it is secret, without all that might be."""
-    secret, instead = (r"://.*@", "://***@") if "@" in url else (r"://[^?]*:(?!\d+[/?])[^?]*", "://***")
+    port = "" if url.startswith(("s3://", "s3a://")) else r"(?!\d+[/?])"  # which a bucket has none of
+    secret, instead = (r"://.*@", "://***@") if "@" in url else (rf"://[^?]*:{port}[^?]*", "://***")
     return re.sub(r"\?.*", "?***", re.sub(secret, instead, url, flags=re.DOTALL), flags=re.DOTALL)
 
 

@@ -117,6 +117,10 @@ class Location:
     def glob(self, pattern: str) -> list[Entry]:
         """The objects that match `pattern` (*, ?, [..], and ** for any depth), sorted by name."""
         self._path(pattern)  # refuses what would climb
+        if any("**" in part and part != "**" for part in pattern.split("/")):
+            raise StorageError(
+                f"{self.url}/{pattern}: ** stands for folders and must be alone between slashes, as in **/*"
+            )
         return self._as_entries(matching(self._list, self._bare(self.url), pattern, self._below))
 
     def stat(self, name: str) -> Entry | None:
@@ -342,7 +346,7 @@ class Location:
             return info
         try:
             return self._fs.info(path)
-        except FileNotFoundError:
+        except OSError:  # to nothing, to itself, or to where nobody may look
             return {**info, "type": "file"}
 
     @contextmanager
@@ -445,7 +449,10 @@ def _make_folder(folder: Path) -> None:
 
 def _sync(folder: Path) -> None:
     """Write the names in a folder through to the disk; a file's own sync leaves its name in memory."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder one may write to and not read
+        return
     try:
         os.fsync(handle)
     except OSError as error:
@@ -531,8 +538,8 @@ def _is_refusal(error: OSError) -> bool:
 
 def _with_environment(protocol: str, options: StorageOptions) -> dict[str, Any]:
     """`options`, with what this product needs and botocore would not take from the environment."""
-    # A cached listing would hide the commits of other workers.
-    completed: dict[str, Any] = {"use_listings_cache": False, **options}
+    # A cached listing would hide the commits of other workers. Not every file system takes what it does not know.
+    completed: dict[str, Any] = {"use_listings_cache": False, **options} if protocol in _FLAT else dict(options)
     if protocol not in {"s3", "s3a"}:
         return completed
     region = os.environ.get("AWS_REGION")

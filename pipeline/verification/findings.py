@@ -46,7 +46,7 @@ class Remedies:
         wrong = set(units)
         anew = {unit for unit in wrong if base_unit(unit) == unit}
         # A later attempt rests on what the earlier ones rejected: were it kept, a photo could be there twice.
-        later = {after for unit in wrong for after in self._attempts[base_unit(unit)] if _follows(after, unit)}
+        later = {after for unit in wrong for after in self._attempts.get(base_unit(unit), ()) if _follows(after, unit)}
         delete = f"delete {self._records(wrong | later)}"
         if not anew:
             flags = [f"--set {name}={json.dumps(value)}" for name, value in (settings or {}).items()]

@@ -110,6 +110,18 @@ def test_a_half_done_shard_that_changed_is_refused_before_the_next_run(path: Pat
         prepare(settings)
 
 
+def test_a_shard_that_changed_after_it_was_done_is_not_passed_over(path: Path, tmp_path: Path) -> None:
+    settings = config(path.parent, tmp_path / "out", "unit.max_samples=2")
+    prepared = prepare(settings)
+    prepared.run.output.start(prepared.run.record(prepared.shards))
+    for block in read_shard(ShardTask(prepared.shards[0]), settings.unit, {}):
+        commit(Output(settings.output), block)
+    assert prepare(settings).plan.complete
+    grow(path)
+    with pytest.raises(ShardChanged, match=r"s\.tar changed since it was committed; use a new output"):
+        prepare(settings)
+
+
 @pytest.mark.parametrize("moment", ["before", "while", "behind"])
 def test_on_s3(moment: str, s3: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old content, or new, or half of either may arrive; a change of the ETag refuses it, whatever it was."""

@@ -11,6 +11,8 @@ import pytest
 from servers import S3
 
 from faults.proxy import Fault, Proxy, Request
+from jobs.images import names_images
+from pipeline.config import build
 from pipeline.inputs import resolve_inputs
 from pipeline.listing import Info, below, matching
 from pipeline.storage import Location, StorageError
@@ -111,3 +113,23 @@ def test_a_prefix_that_a_server_does_not_list_is_asked_for_again_and_not_passed_
         assert not list(refusals)
     finally:
         proxy.close()
+
+
+@pytest.mark.parametrize("pattern", ["a**.tar", "**.tar", "x/a**/0.tar"])
+def test_stars_that_stand_for_nothing_are_refused_in_a_line(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"\*\* stands for folders and must be alone"):
+        resolve_inputs(f"{tmp_path}/{pattern}")
+
+
+def test_links_to_themselves_and_into_files_are_dead_links(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"x")
+    (tmp_path / "loop.tar").symlink_to(tmp_path / "loop.tar")
+    (tmp_path / "into.tar").symlink_to(tmp_path / "a.tar" / "x")
+    assert [entry.name for entry in Location(tmp_path).entries()] == ["a.tar", "into.tar", "loop.tar"]
+
+
+def test_what_lies_beside_shards_need_not_be_listed(shut: Path) -> None:
+    (shut / "in/0.tar").write_bytes(b"x")
+    config = build({"input": f"{shut}/in", "output": f"{shut}/new"})
+    assert not names_images(config)
+    assert [shard.relative for shard in resolve_inputs(f"{shut}/in")] == ["0.tar"]

@@ -16,7 +16,7 @@ from ray.exceptions import OutOfDiskError, RayTaskError
 from pipeline import rounds
 from pipeline.config import build
 from pipeline.resources import Node
-from pipeline.rounds import REFUSALS_IN_A_ROW, RunFailed, gist, run_rounds
+from pipeline.rounds import REFUSALS, RunFailed, gist, run_rounds
 from pipeline.sink import Outcome
 from pipeline.storage import StorageError
 from pipeline.work import Left
@@ -84,7 +84,7 @@ def test_an_output_that_takes_nothing_ends_the_run_before_the_rest_is_restored(
 ) -> None:
     full = "commit: cannot write out/shards/x.tar: No space left on device; free some space"
     run = Imagined(monkeypatch, lambda unit: Outcome(unit, full, outside=True, refused=True))
-    with pytest.raises(RunFailed, match=f"{REFUSALS_IN_A_ROW} units in a row.*No space left on device"):
+    with pytest.raises(RunFailed, match=f"{REFUSALS} units were restored.*No space left on device"):
         run.run()
     assert len(run.tried) == 1 and not run.alone
 
@@ -114,6 +114,25 @@ def test_no_photo_is_blamed_for_a_full_disk(monkeypatch: pytest.MonkeyPatch, cap
         run.run()
     assert not run.alone
     assert "round 1 lost units, of 100 shards at most: Ray's object store is full" in caplog.text
+
+
+def test_no_more_shards_are_tried_when_there_is_no_room_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = RayTaskError("read", "", OutOfDiskError())
+    run = Imagined(monkeypatch, lambda _: logging.getLogger("ray.data").error("lost", exc_info=full))
+    with pytest.raises(RunFailed, match="object store is full"):
+        run.run(shards_at_once=10)
+    assert len(run.tried) == 1
+
+
+def test_unreadable_shards_between_them_excuse_no_output_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(unit: str) -> Outcome:
+        unreadable = int(unit.rpartition("-")[2]) % 5 == 0
+        return Outcome(unit, "no", outside=True, refused=not unreadable)
+
+    run = Imagined(monkeypatch, outcome)
+    with pytest.raises(RunFailed, match=f"{REFUSALS} units were restored and could not be stored"):
+        run.run()
+    assert len(run.tried) == 1
 
 
 def test_a_shard_that_cannot_be_read_keeps_nobody_from_being_tried_alone(monkeypatch: pytest.MonkeyPatch) -> None:

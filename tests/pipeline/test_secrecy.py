@@ -24,6 +24,7 @@ WITH = [
     "s3://KEY:HU/SH+HUSH@bucket/x",
     "s3://KEY:12/HUSH@bucket/x",
     "s3://KEY:HUSH/x",
+    "s3://KEY:12/HUSH/x",
     "s3a://HUSH@bucket/x",
     "https://user:HUSH@host/x",
     "https://user:HU/HUSH@host:8080/x",
@@ -51,6 +52,8 @@ WITHOUT = [
     "http://127.0.0.1:80/a?.tar",
     "http://[::1]:80/a@b",
     "memory://x",
+    "github://organisation:repository@main/x",
+    "https://host/a.tar?download=1",
 ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inputs import ShardRef
+from pipeline.inputs import InputError, ShardRef
 from pipeline.ledger import CommitRecord
 from pipeline.plan import ShardTask, make_plan, require_unchanged
 from pipeline.shards import index_shard, write_shard
@@ -141,3 +141,36 @@ def test_a_half_done_shard_must_not_change(size: int, etag: str, committed_etag:
     plan = make_plan([shard, fresh], [unit_id("a.tar", 1, 3)])
     with pytest.raises(ShardChanged, match="new output") if changed else nullcontext():
         require_unchanged(plan, record_of)
+
+
+@pytest.mark.parametrize(
+    ("etag", "is_taken"),
+    [
+        ("0123456789abcdef0123456789abcdef", True),
+        ("fedcba9876543210fedcba9876543210", False),  # another MD5: another content
+        ("0123456789abcdef0123456789abcdef-12", True),  # of an upload in parts: says nothing of the content
+        ("9-1690000000.0", True),  # of a local file: size and time
+    ],
+)
+def test_a_faithful_copy_of_the_input_is_no_change_of_a_shard_that_is_done(etag: str, is_taken: bool) -> None:
+    unit = unit_id("a.tar", 0, 1)
+    plan = make_plan([ShardRef("s3://elsewhere/a.tar", "a.tar", 9, etag)], [unit])
+    assert plan.complete
+    asked: list[str] = []
+
+    def record_of(name: str) -> CommitRecord:
+        asked.append(name)
+        committed_etag = "0123456789abcdef0123456789abcdef"
+        return CommitRecord(name, "", "a.tar", 9, committed_etag, 0, 1, (), {}, {}, {}, {}, "", "")
+
+    require_unchanged(plan, record_of)
+    assert not asked
+    with nullcontext() if is_taken else pytest.raises(ShardChanged, match="since it was committed"):
+        require_unchanged(plan, record_of, also_done=True)
+    assert asked == [unit]
+
+
+def test_two_shards_of_one_short_name_are_refused() -> None:
+    shards = [ShardRef(f"in/{name}", name, 1, "e") for name in ("043963/data.tar", "074056/data.tar")]
+    with pytest.raises(InputError, match=r"043963/data\.tar and 074056/data\.tar .*short name, data-1b4e65ce; rename"):
+        make_plan(shards, [])
