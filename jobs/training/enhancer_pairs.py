@@ -24,7 +24,8 @@ from torch import Tensor
 from jobs.training.dr2_outputs import Dr2Outputs
 from jobs.training.faces import LabelledPhoto, aligned_faces, halve
 from operators.degrade.blur import blur_batch, draw_sigmas
-from operators.degrade.classical import NOISES, classical, draw_any
+from operators.degrade.classical import classical, draw_any
+from operators.degrade.steps import NOISES
 from operators.detect.align import similarity, template
 from operators.enhance.builtin import to_network
 from pipeline.evaluation.faces import MAX_ENLARGEMENT

@@ -5,18 +5,13 @@
 blur, downsample, noise, JPEG, in that order. `Classical` carries one draw of its parameters.
 """
 
-import io
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from operators.degrade.blur import REFERENCE_SIZE, blur
-
-Noise = Literal["gaussian", "laplace", "poisson"]
-NOISES: tuple[Noise, ...] = get_args(Noise)
+from operators.degrade.steps import NOISES, Noise, add_noise, jpeg, resize, to_uint8
 
 
 @dataclass(frozen=True)
@@ -113,39 +108,7 @@ def classical(
     height, width = image.shape[:2]
     small_size = (max(1, round(width / r)), max(1, round(height / r)))
     blurred = blur(image.astype(np.float32), sigma)
-    small = _resize(_to_uint8(blurred), small_size)
-    noisy = _to_uint8(_add_noise(small.astype(np.float32), noise, delta, rng))
-    coded = _jpeg(noisy, quality)
-    return coded if keep_small else _resize(coded, (width, height))
-
-
-def _add_noise(
-    image: NDArray[np.float32], noise: Noise, delta: float, rng: np.random.Generator
-) -> NDArray[np.floating]:
-    if delta == 0:
-        return image
-    if noise == "gaussian":
-        return image + rng.normal(0.0, delta, image.shape)
-    if noise == "laplace":
-        return image + rng.laplace(0.0, delta / np.sqrt(2.0), image.shape)
-    if noise == "poisson":
-        photons_per_level = 127.5 / delta**2  # so that the deviation at level 127.5 is delta
-        return rng.poisson(image * photons_per_level) / photons_per_level
-    raise ValueError(f"unknown noise {noise!r}; one of {', '.join(NOISES)}")
-
-
-def _resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bicubic (a = -0.5, antialiased when it shrinks) to size (width, height)."""
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def _jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-    buffer.seek(0)
-    return np.asarray(Image.open(buffer).convert("RGB"))
-
-
-def _to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    rounded: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    return rounded
+    small = resize(to_uint8(blurred), small_size)
+    noisy = to_uint8(add_noise(small.astype(np.float32), noise, delta, rng))
+    coded = jpeg(noisy, quality)
+    return coded if keep_small else resize(coded, (width, height))

@@ -4,7 +4,8 @@ import torch
 from scipy import ndimage
 
 from operators.degrade.blur import blur, blur_batch, draw_sigmas, gaussian_kernel
-from operators.degrade.classical import DOWNSAMPLING, NOISES, SEVERITIES, Noise, classical, draw
+from operators.degrade.classical import DOWNSAMPLING, SEVERITIES, classical, draw
+from operators.degrade.steps import NOISES, Noise
 
 
 def picture(size: int = 128, seed: int = 0) -> np.ndarray:
