@@ -66,15 +66,15 @@ def sample(
     scales = [n] * len(faces) if isinstance(n, int) else list(n)
     steps = visited(omega, taus)
     chains = [
-        _Chain(Trajectory(face, source, scale, steps, wanted))
+        Walk(Trajectory(face, source, scale, steps, wanted))
         for face, source, scale in zip(faces.float(), noise, scales, strict=True)
     ]
     Engine(prior, schedule, slots=max(1, len(chains))).run(chains)
     return {tau: torch.stack([chain.found[tau] for chain in chains]) for tau in wanted}
 
 
-class _Chain:
-    """A search for nothing: one trajectory, run to its end."""
+class Walk:
+    """A search for nothing: one trajectory, run to its end. found: x0_hat by output step."""
 
     def __init__(self, trajectory: Trajectory) -> None:
         self.ahead: Trajectory | None = trajectory

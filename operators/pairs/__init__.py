@@ -1,0 +1,1 @@
+"""Training pairs: a good face, and what degradations make of it."""
