@@ -27,11 +27,12 @@ def read_columns(
     names = schema.names if columns is None else list(columns)
     try:
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=threads)
+        there = file.schema_arrow  # made anew whenever it is asked for
         for name in names:
-            place = file.schema_arrow.get_field_index(name)
+            place = there.get_field_index(name)
             if place < 0:
                 raise ParquetError(f"it has no column {name}, or several")
-            found, wanted = file.schema_arrow.field(place).type, schema.field(name).type
+            found, wanted = there.field(place).type, schema.field(name).type
             if found != wanted:
                 raise ParquetError(f"its column {name} holds {_short(found)}, not {_short(wanted)}")
         return file.read(names, use_threads=threads)
