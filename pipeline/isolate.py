@@ -114,13 +114,10 @@ class Solitary:
 
     def _answer(self, photo: Photo) -> Photo | tuple[str, str]:
         """The photo, decided; or why it could not be, code and message, and then the worker is gone."""
-        for _ in range(MACHINES - 1):
+        for _ in range(MACHINES):
             with suppress(_MachineGone):
                 return self._ask(photo)
-        try:
-            return self._ask(photo)
-        except _MachineGone:
-            return "worker.died", f"its machine, where it was alone, went away, {MACHINES} times"
+        return "worker.died", f"its machine, where it was alone, went away, {MACHINES} times"
 
     def _ask(self, photo: Photo) -> Photo | tuple[str, str]:
         """The same, from one worker. Raises _MachineGone when nobody can tell whose fault it is."""

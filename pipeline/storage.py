@@ -372,7 +372,7 @@ class Location:
 
     def _list(self, folder: str) -> list[Info]:
         """What lies in a folder itself, given by its full name; [] when there is no such folder."""
-        return list(self._trying("list", folder, lambda: _or_none(self._fs_ls, folder), whole=True) or [])
+        return list(self._trying("list", self._relative(folder), lambda: _or_none(self._fs_ls, folder)) or [])
 
     def _fs_ls(self, path: str) -> Any:
         return self._fs.ls(path, detail=True)
@@ -381,19 +381,18 @@ class Location:
         """The objects below a folder, given by its full name, at any depth."""
         if self.is_local or self._protocol not in _FLAT:
             return below(self._list, folder)
-        found = self._trying("list", folder, lambda: _or_none(self._fs_find, folder), whole=True) or {}
+        found = self._trying("list", self._relative(folder), lambda: _or_none(self._fs_find, folder)) or {}
         return list(found.values())
 
     def _fs_find(self, path: str) -> Any:
         return self._fs.find(path, detail=True, withdirs=False)
 
-    def _trying(self, verb: str, name: str, call: Callable[[], Result], *, whole: bool = False) -> Result:
-        """What `call` returns, tried again with growing pauses while the storage is only busy or away.
+    def _relative(self, full: str) -> str:
+        """A full name, as the file system gives it, as one below this location."""
+        return full.removeprefix(self._bare(self.url)).lstrip("/")
 
-        whole: `name` is a full one, as file systems give it, and not relative to this location.
-        """
-        if whole:
-            name = name.removeprefix(self._bare(self.url)).lstrip("/")
+    def _trying(self, verb: str, name: str, call: Callable[[], Result]) -> Result:
+        """What `call` returns, tried again with growing pauses while the storage is only busy or away."""
         deadline = time.monotonic() + self.patience
         told = False
         for pause in pauses():

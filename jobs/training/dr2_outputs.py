@@ -17,12 +17,10 @@ from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample, start_step
 from operators.enhance.builtin import from_network, to_network
+from operators.pairs.recipes import EQ12_TAUS
 from operators.quality.selection import Chain
 
 _STEPS = 100  # of the respaced schedule
-
-EQ12_TAUS = (50, 100, 150, 200)
-"""Eq. 12: tau in timesteps of the schedule the prior was trained with, at N = 4."""
 
 
 def eq12_chain() -> Chain:

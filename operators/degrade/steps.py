@@ -48,7 +48,10 @@ def add_noise(
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int], resampling: Resampling = "bicubic") -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 to size (width, height); antialiased when it shrinks. Bicubic has a = -0.5."""
+    """(H, W, 3) uint8 to size (width, height); antialiased when it shrinks, itself when it has that size. Bicubic has
+    a = -0.5."""
+    if image.shape[1::-1] == size:
+        return image
     return np.asarray(Image.fromarray(image).resize(size, _FILTERS[resampling]))
 
 

@@ -110,7 +110,7 @@ class PairMaker:
             return {}
         if self.prior is None:
             raise RecipeError("the recipe dr2 needs a prior")
-        y = unit_range([resized(face, self.size)])[0] * 2 - 1
+        y = unit_range([resize(face, (self.size, self.size))])[0] * 2 - 1
         return {
             way: _Walk(way, y, FaceNoise(noise[way].seed, noise[way].key, noise[way].face), taus)
             for way, taus in wanted.items()
@@ -118,7 +118,7 @@ class PairMaker:
 
     def _image(self, face: Pixels, address: Address, draw: Draw, walks: dict[_Way, _Walk]) -> Pixels:
         if not isinstance(draw, Dr2):
-            return resized(draw.apply(face, address.rng("noise")), self.size)
+            return resize(draw.apply(face, address.rng("noise")), (self.size, self.size))
         x0 = walks[_Way(draw.n, draw.taus, draw.stride)].search.found[draw.tau // STEP]
         levels = (x0.permute(1, 2, 0).numpy() + 1) * np.float32(127.5)
         return to_uint8(blur(levels, draw.sigma_at(self.size)))
@@ -147,8 +147,3 @@ class _Walk:
         steps = way.steps(min(taus))
         self.search = Walk(Trajectory(y, noise, way.n, steps, frozenset(taus)))
         self.evaluations = len(steps)
-
-
-def resized(pixels: Pixels, side: int) -> Pixels:
-    """(H, H, 3) uint8 at side x side, bicubic; itself when it has that size."""
-    return pixels if len(pixels) == side else resize(pixels, (side, side))

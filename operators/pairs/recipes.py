@@ -14,6 +14,9 @@ from operators.degrade.classical import DOWNSAMPLING, Classical, draw, draw_any
 from operators.degrade.second_order import SecondOrder, draw_second_order
 from operators.pairs.draws import Address
 
+EQ12_TAUS = (50, 100, 150, 200)
+"""Eq. 12: tau in timesteps of the schedule the prior was trained with, at N = 4."""
+
 
 class RecipeError(ValueError):
     """A recipe is unknown or out of range, or a draw is none. One line."""
@@ -54,7 +57,7 @@ class Dr2Recipe:
     of 10 (40 as in a restoration; 10 as published)."""
 
     n: int = 4
-    taus: tuple[int, ...] = (50, 100, 150, 200)
+    taus: tuple[int, ...] = EQ12_TAUS
     sigma: tuple[float, float] = ENHANCER_SIGMA
     stride: int = 40
 

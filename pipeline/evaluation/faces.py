@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from operators.degrade.classical import draw
+from operators.degrade.steps import resize
 from operators.images import to_grey
 from pipeline.evaluation.settings import CLEAN, Setting
 from pipeline.records import Pixels
@@ -60,6 +60,4 @@ def degraded(truth: Pixels, setting: Setting, *, seed: int, key: str, grey: bool
 
 def at_size(pixels: Pixels, side: int) -> Pixels:
     """(S, S, 3) uint8 at another size: bicubic, antialiased where it shrinks; itself when it has that size."""
-    if len(pixels) == side:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+    return resize(pixels, (side, side))

@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from diffusers import UNet2DModel
+from priors import untrained
 from scipy import ndimage
 
-from operators.dr2.prior import Prior, PriorSpec
-from operators.dr2.schedule import Schedule
+from operators.dr2.prior import Prior
 from operators.pairs.draws import Address
 from operators.pairs.maker import PairMaker
 from operators.pairs.recipes import ClassicalRecipe, Dr2, Dr2Recipe, Mixture, RecipeError, from_json, to_json
@@ -24,20 +22,7 @@ IDENTITIES = [("a", 0), ("a", 1), ("b", 0), ("c", 0), ("d", 0)]
 
 @pytest.fixture(scope="module")
 def prior() -> Prior:
-    """A network that has learned nothing: the machinery does not mind."""
-    torch.manual_seed(0)
-    network = UNet2DModel(
-        sample_size=SIZE,
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=8,
-    )
-    spec = PriorSpec(SIZE, max_timestep=450)
-    return Prior(network, spec, Schedule.linear(), name="random", licence="", fingerprint="", precision="float32")
+    return untrained(SIZE, 8, max_timestep=450)
 
 
 def faces(count: int, size: int = 2 * SIZE) -> list[np.ndarray]:

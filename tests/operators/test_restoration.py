@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
+from priors import untrained
 from scipy import ndimage
 
 from operators.dr2.prior import Prior, PriorSpec
@@ -18,21 +18,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def prior() -> Prior:
-    """A network that has learned nothing: the machinery does not mind."""
-    torch.manual_seed(0)
-    network = UNet2DModel(
-        sample_size=SIZE,
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 16),
-        layers_per_block=1,
-        norm_num_groups=8,
-    )
-    spec = PriorSpec(SIZE, max_timestep=400)
-    schedule = Schedule.linear()
-    return Prior(network, spec, schedule, name="random", licence="", fingerprint="", precision="float32")
+    return untrained(SIZE, 16, max_timestep=400)
 
 
 @pytest.fixture(scope="module")
