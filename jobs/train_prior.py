@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from jobs.training.augment import augment, to_tensor
@@ -17,6 +16,7 @@ from jobs.training.options import data_option, training_options
 from operators.dr2.checkpoints import load_prior, save_prior
 from operators.dr2.prior import PriorSpec, diffuse, forward, to_target
 from operators.dr2.schedule import Schedule
+from operators.dr2.unet import UNet2DModel
 from operators.training.loop import TrainingPlan, train
 from operators.training.split import held_out
 

@@ -10,7 +10,6 @@ from typing import Literal
 
 import click
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +20,7 @@ from operators.dr2.engine import Engine, Trajectory
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Precision, Prior, PriorSpec
 from operators.dr2.schedule import Schedule
+from operators.dr2.unet import UNet2DModel
 
 PUBLISHED = "published"
 """The name of the paper's U-Net with random weights, which cost what trained ones do."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 
 from operators.dr2.guided_diffusion import GUIDED_DIFFUSION_SIZE, looks_like_guided_diffusion, to_diffusers
 from operators.dr2.prior import Precision, Prior, PriorSpec
 from operators.dr2.schedule import Schedule
+from operators.dr2.unet import DDPMScheduler, UNet2DModel
 from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
 from operators.weights import resolve
 
@@ -84,8 +84,6 @@ def _load_guided_diffusion(path: Path, size: int, device: str | torch.device, pr
 
 
 def _load_diffusers(source: str, device: str | torch.device, precision: Precision) -> Prior:
-    from diffusers import DDPMScheduler
-
     folder = Path(source)
     # A hub pipeline keeps its parts in sub-folders; ddpm-celebahq-256 and friends keep them at the top.
     nested = (folder / "unet").is_dir()

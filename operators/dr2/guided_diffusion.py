@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from diffusers import UNet2DModel
 from torch import Tensor
 
+from operators.dr2.unet import UNet2DModel
 from operators.training.weights import WeightsError
 
 GUIDED_DIFFUSION_SIZE = 256

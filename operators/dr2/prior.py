@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from operators.dr2.schedule import Schedule
+from operators.dr2.unet import UNet2DModel
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
