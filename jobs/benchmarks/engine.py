@@ -32,11 +32,13 @@ _STEPS, _N = tuple(range(39, -1, -1)), 4
 class Rate:
     """The engine at one batch size.
 
-    evaluations_per_second: faces the network saw per second, everything about them included. flops_per_second: of
-    the network alone, as PyTorch counts them. share: of the peak. memory: bytes of the GPU at most; None on a CPU.
+    slots: faces on their way at once. evaluations_per_second: faces the network saw per second, everything about them
+    included. flops_per_second: of the network alone, as PyTorch counts them. share: of the peak. memory: bytes of the
+    GPU at most; None on a CPU.
     """
 
     batch: int
+    slots: int
     evaluations_per_second: float
     flops_per_second: float
     share: float
@@ -67,12 +69,13 @@ class _Walk:
 )
 @click.option("--batches", default="1,4,16", show_default=True, help="Faces per evaluation of the network.")
 @click.option("--faces", default=2, show_default=True, help="Times each batch size that many faces walk 40 steps.")
+@click.option("--slots", default=0, help="Slots per face of a batch (0: 2 on a GPU, whose work overlaps then, else 1).")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
 @click.option("--threads", default=0, help="CPU threads (0: all).")
 @as_json
 def command(
-    source: str, batches: str, faces: int, device: str, precision: Precision, threads: int, as_json: bool
+    source: str, batches: str, faces: int, slots: int, device: str, precision: Precision, threads: int, as_json: bool
 ) -> None:
     """Evaluations per second of the engine, the FLOP/s they come to, and their share of the machine's peak.
 
@@ -94,7 +97,8 @@ def command(
     computed_in: Literal["float32", "bfloat16"] = "bfloat16" if prior.bfloat16 else "float32"
     peak = matrix_peak(prior.device, computed_in)
     cost = flops(prior)
-    rates = [measure(prior, batch, faces, cost, peak) for batch in sizes]
+    per_batch = slots or (2 if prior.device.type == "cuda" else 1)
+    rates = [measure(prior, batch, faces, cost, peak, per_batch) for batch in sizes]
     where = f"{torch.cuda.get_device_name()}, {computed_in}" if prior.device.type == "cuda" else machine(computed_in)
     if as_json:
         answer = {"machine": where, "peak": peak, "flops": cost, "rates": [asdict(rate) for rate in rates]}
@@ -138,26 +142,27 @@ def flops(prior: Prior) -> int:
     """FLOP of one evaluation for one face, a multiply and an add each."""
     x = torch.zeros(1, 3, prior.size, prior.size, device=prior.device)
     with FlopCounterMode(display=False) as counter:
-        prior.estimate(x, torch.zeros(1, dtype=torch.int64, device=prior.device))
+        prior.estimate(x, torch.zeros(1, dtype=torch.int64))
     return int(counter.get_total_flops())
 
 
-def measure(prior: Prior, batch: int, faces: int, cost: int, peak: float) -> Rate:
-    """`faces` times `batch` faces walk 40 steps, in as many slots as a batch has; a batch that walks two is not timed.
+def measure(prior: Prior, batch: int, faces: int, cost: int, peak: float, per_batch: int = 1) -> Rate:
+    """`faces` times `batch` faces walk 40 steps, in `per_batch` slots for each face of a batch; faces that walk two are
+    not timed.
 
     cost: FLOP of an evaluation. peak: FLOP/s.
     """
-    schedule = prior.schedule.respaced(100)
-    engine = Engine(prior, schedule, slots=batch, batch=batch)
+    schedule, slots = prior.schedule.respaced(100), batch * per_batch
+    engine = Engine(prior, schedule, slots=slots, batch=batch)
     face = torch.zeros(3, prior.size, prior.size)
-    engine.run([_Walk(face, number, _STEPS[-2:]) for number in range(batch)])
+    engine.run([_Walk(face, number, _STEPS[-2:]) for number in range(slots)])
     if prior.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(prior.device)
     before, started = engine.evaluations, _now(prior.device)
     engine.run([_Walk(face, number) for number in range(batch * faces)])
     rate = (engine.evaluations - before) / (_now(prior.device) - started)
     memory = torch.cuda.max_memory_allocated(prior.device) if prior.device.type == "cuda" else None
-    return Rate(batch, rate, rate * cost, rate * cost / peak, memory)
+    return Rate(batch, slots, rate, rate * cost, rate * cost / peak, memory)
 
 
 def _now(device: torch.device) -> float:
@@ -172,13 +177,13 @@ def table(rates: Sequence[Rate], cost: int, peak: float) -> str:
     lines = [
         f"One evaluation: {cost / 1e9:.1f} GFLOP. Peak of a matrix product: {peak / 1e9:.0f} GFLOP/s.",
         "",
-        "| batch | evaluations/s | GFLOP/s | of the peak | memory |",
-        "| --- | --- | --- | --- | --- |",
+        "| batch | slots | evaluations/s | GFLOP/s | of the peak | memory |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for rate in rates:
         memory = "–" if rate.memory is None else f"{rate.memory / 2**30:.1f} GiB"
         lines.append(
-            f"| {rate.batch} | {rate.evaluations_per_second:.3g} | {rate.flops_per_second / 1e9:.3g} "
+            f"| {rate.batch} | {rate.slots} | {rate.evaluations_per_second:.3g} | {rate.flops_per_second / 1e9:.3g} "
             f"| {rate.share:.0%} | {memory} |"
         )
     return "\n".join(lines)

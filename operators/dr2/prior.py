@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from operators.dr2.norms import with_channels_last_norms
+from operators.dr2.recorded import Recorded, recorded
 from operators.dr2.schedule import Schedule
 from operators.dr2.unet import UNet2DModel
 
@@ -69,9 +71,13 @@ class Prior:
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        if self.device.type == "cuda":
+            with_channels_last_norms(self.network)
         self.spec, self.schedule = spec, schedule
         self.name, self.licence, self.fingerprint = name, licence, fingerprint
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and _bfloat16_pays(self.device))
+        self._alpha_bar = torch.from_numpy(schedule.alpha_bar).to(self.device)
+        self._recorded: dict[int, Recorded] = {}
 
     @property
     def size(self) -> int:
@@ -86,20 +92,40 @@ class Prior:
             )
 
     @torch.inference_mode()
-    def estimate(self, x: Tensor, timesteps: Tensor) -> Estimate:
-        """Estimate x_0 from x_t.
+    def warm_up(self, batch: int) -> None:
+        """Make batches of this size as fast as the device can. A GPU compiles for a minute, once per machine and size;
+        a CPU has nothing to do."""
+        if self.device.type != "cuda" or batch in self._recorded:
+            return
+        x = torch.zeros((batch, 3, self.size, self.size), device=self.device)
+        timesteps = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        self._recorded[batch] = recorded(self._run, x, timesteps)
 
-        x: (B, 3, S, S) float32. timesteps: (B,) int64 original timesteps, one per image.
+    @torch.inference_mode()
+    def estimate(self, x: Tensor, timesteps: Tensor) -> Estimate:
+        """Estimate x_0 from x_t. Nothing waits for the device. Calls of several threads must not overlap.
+
+        x: (B, 3, S, S) float32. timesteps: (B,) int64 original timesteps, one per image, on the CPU.
         Raises ValueError for a timestep the network was never trained at.
         """
         self.check(int(timesteps.max()))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output = forward(self.network, x, timesteps, self.spec.patch).float()
-        alpha_bar = torch.from_numpy(self.schedule.alpha_bar).to(x.device)[timesteps].float()[:, None, None, None]
+        timesteps = to_device(timesteps, self.device)
+        output = self._recorded.get(len(x), self._run)(x, timesteps)
+        alpha_bar = self._alpha_bar[timesteps].float()[:, None, None, None]
         fraction = None
         if self.spec.variance == "learned_range":
             output, fraction = output.chunk(2, dim=1)
         return Estimate(to_x0(x, output, alpha_bar, self.spec.prediction), fraction)
+
+    def _run(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """The network's output, float32; timesteps on the device."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return forward(self.network, x, timesteps, self.spec.patch).float()
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """`values`, which lie on the CPU, on `device`, without waiting for what the device is still doing."""
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def forward(network: torch.nn.Module, x: Tensor, timesteps: Tensor, patch: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 from diffusers import UNet2DModel
 
 from operators.dr2.lowpass import low_pass, low_pass_matrix
-from operators.dr2.noise import FaceNoise
-from operators.dr2.prior import Prior, PriorSpec
+from operators.dr2.noise import FaceNoise, counted, draws
+from operators.dr2.norms import ChannelsLastGroupNorm, with_channels_last_norms
+from operators.dr2.prior import Prior, PriorSpec, forward
 from operators.dr2.sampler import sample, start_step, visited
 from operators.dr2.schedule import Schedule
 
@@ -96,6 +100,40 @@ def test_draws_are_addressed() -> None:
     many = noise.draw("start", 500, (3, 128, 128))
     assert abs(float(many.mean())) < 0.02
     assert abs(float(many.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 5, 5), (3, 64, 64)])
+def test_what_a_gpu_computes_is_what_numpy_draws(shape: tuple[int, ...]) -> None:
+    """The same operations, here on the CPU: every bit of Philox, whose counter NumPy raises before it draws."""
+    count, noise = math.prod(shape), noises(3)
+    addresses = torch.tensor([[*source.key, timestep, 2] for source, timestep in zip(noise, (0, 10, 990), strict=True)])
+    computed = counted(addresses, torch.arange(1, count // 8 + 2), count).reshape(3, *shape)
+    drawn = draws(noise, "refine", [0, 10, 990], shape, torch.device("cpu"))
+    torch.testing.assert_close(computed, drawn, atol=1e-6, rtol=0)
+    assert torch.unique(drawn).numel() > 0.99 * drawn.numel()
+
+
+def test_normalisation_does_not_care_how_channels_lie() -> None:
+    generator = torch.Generator().manual_seed(1)
+    norm = torch.nn.GroupNorm(4, 12)
+    with torch.no_grad():
+        norm.weight.normal_(generator=generator)
+        norm.bias.normal_(generator=generator)
+    ours = ChannelsLastGroupNorm(norm)
+    for shape in ((2, 12, 9, 5), (2, 12, 7)):
+        x = 3 * torch.randn(shape, generator=generator) + 2
+        torch.testing.assert_close(ours(x), norm(x), atol=1e-5, rtol=1e-5)
+        assert ours(x.bfloat16()).dtype == torch.bfloat16
+    image = torch.randn(2, 12, 8, 8, generator=generator).contiguous(memory_format=torch.channels_last)
+    assert ours(image).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_network_keeps_its_output_with_other_norms(prior: Prior, faces: torch.Tensor) -> None:
+    network, timesteps = copy.deepcopy(prior.network), torch.tensor([10, 20, 30, 40])
+    expected = forward(network, faces, timesteps, 2)
+    with_channels_last_norms(network)
+    assert not [module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)]
+    torch.testing.assert_close(forward(network, faces, timesteps, 2), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "margin"), [(1, 5), (2, 10), (4, 20), (8, 25), (16, 30)])
