@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "Restore a small degraded collection and show what came out.",
     "plan": "Say what a run would do and cost, without doing it.",
     "restore": "Restore the faces of photographs; run it again to resume.",
+    "pairs": "Make training pairs of good faces; run it again to resume.",
     "status": "Count what an output holds.",
     "retry": "Try quarantined photos again, after a fix.",
     "verify": "Read an output back and check every byte of it.",
@@ -49,6 +50,7 @@ _USAGE_ERRORS = {
     "pipeline.verification.journal": ("JournalError",),
     "pipeline.session": ("ClusterError",),
     "operators.training.weights": ("WeightsError",),
+    "operators.pairs.recipes": ("RecipeError",),
 }
 _FAILURES = {"pipeline.rounds": ("RunFailed",)}
 

@@ -23,6 +23,10 @@ _SHORTCUTS = {
     "policy": "restore.policy",
     "enhancer": "enhance.enhancer",
     "detector": "detect.detector",
+    "recipe": "pairs.recipe",
+    "pairs_per_face": "pairs.per_face",
+    "size": "pairs.size",
+    "identity": "pairs.identity",
 }
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
@@ -39,23 +43,56 @@ SELECT: Decorator = click.option(
 )
 
 
+INPUT: tuple[Decorator, ...] = (
+    click.option("--input", "inputs", multiple=True, metavar="URL", help="Shards or images; may be repeated."),
+    click.option("--output", metavar="URL", help="Folder or bucket prefix for everything that is written."),
+    click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or TOML file of settings."),
+    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Such as unit.max_samples=64."),
+)
+SEED: Decorator = click.option("--seed", type=int, help="Seed of the noise; the same seed gives the same bytes.")
+PRIOR: Decorator = click.option(
+    "--prior", metavar="MODEL", help="'builtin', a weight file, a diffusers folder or hub name."
+)
+DETECTOR: Decorator = click.option("--detector", metavar="MODEL", help="'builtin', a weight file or retinaface:FOLDER.")
+
+
 def run_options(function: Callable[..., Any], select: Decorator = SELECT) -> Callable[..., Any]:
     """The options that describe a run; `config_from` makes a Config of them. select: the option --select."""
-    options: tuple[Decorator, ...] = (
-        click.option("--input", "inputs", multiple=True, metavar="URL", help="Shards or images; may be repeated."),
-        click.option("--output", metavar="URL", help="Folder or bucket prefix for everything that is written."),
-        click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or TOML file of settings."),
-        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Such as unit.max_samples=64."),
+    return with_options(
+        function,
+        *INPUT,
         select,
         click.option("--n", type=int, help="Fix N, the factor of the low-pass filter: larger removes more."),
         click.option("--tau", type=int, help="Fix tau, the output timestep of 1000: larger removes more."),
-        click.option("--seed", type=int, help="Seed of the noise; the same seed gives the same bytes."),
-        click.option("--prior", metavar="MODEL", help="'builtin', a weight file, a diffusers folder or hub name."),
+        SEED,
+        PRIOR,
         click.option("--policy", metavar="MODEL", help="What chooses N and tau: 'builtin' or a weight file."),
         click.option("--enhancer", metavar="MODEL", help="'builtin', 'none' or a weight file."),
-        click.option("--detector", metavar="MODEL", help="'builtin', a weight file or retinaface:FOLDER."),
+        DETECTOR,
         storage_options,
-    )  # fmt: skip
+    )
+
+
+def pair_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that describe a run of training pairs."""
+    return with_options(
+        function,
+        *INPUT,
+        click.option(
+            "--recipe", metavar="NAMES", help="dr2, classical, second-order, or shares: dr2=0.7,classical=0.3."
+        ),
+        click.option("--pairs-per-face", type=int, help="Pairs of every face; with dr2 they share one trajectory."),
+        click.option("--size", type=int, help="Side of the high-quality image in pixels."),
+        click.option("--identity", metavar="REGEX", help="What of a key names the person, such as '^[^_]+'."),
+        SEED,
+        PRIOR,
+        DETECTOR,
+        storage_options,
+    )
+
+
+def with_options(function: Callable[..., Any], *options: Decorator) -> Callable[..., Any]:
+    """`function` with these options, which --help shows in this order."""
     for option in reversed(options):
         function = option(function)
     return function

@@ -16,7 +16,7 @@ from jobs.cli import QUARANTINED, SIGNALLED
 from jobs.images import image_config, names_images, unpack_restored
 from jobs.options import as_json, config_from, run_options
 from jobs.status import table
-from pipeline.config import Config, build
+from pipeline.config import Config, ConfigError, build
 from pipeline.driver import execute, prepare
 from pipeline.ledger import REPORT, LedgerError
 from pipeline.output import Output, Status
@@ -55,6 +55,8 @@ def restore(
     ClusterError when it cannot, RunFailed when units stay undone.
     """
     config = config if isinstance(config, Config) else build(config)
+    if config.pairs is not None:
+        raise ConfigError("pairs: these settings make training pairs, which is what 'dr2e pairs' does")
     images = names_images(config)
     prepared = prepare(image_config(config) if images else config)
     output, was_complete = prepared.run.output, prepared.plan.complete

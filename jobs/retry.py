@@ -81,7 +81,12 @@ def retry(
 
 
 def finish(output: Output) -> None:
-    """What follows once photos have joined an output: files where they came as files, and the report."""
+    """What follows once photos have joined an output: files where they came as files, and the report or data card."""
+    if ((output.run() or {}).get("config") or {}).get("pairs"):
+        from pipeline.pairs.card import publish
+
+        publish(output)
+        return
     if holds_images(output):
         unpack_restored(output)
     from pipeline.report import write_report

@@ -19,7 +19,7 @@ import secrets
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,9 +27,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.ledger import COUNTS, MANIFEST, REJECTS, SHARDS, CommitRecord, LedgerError, StoredObject, commit_name
+from pipeline.ledger import COUNTS, MANIFEST, REJECTS, CommitRecord, LedgerError, StoredObject, commit_name
 from pipeline.manifest import write_manifest
-from pipeline.members import CommitContext, Member, Written, rejected_members, restored_members
+from pipeline.members import CommitContext, Member, Written, rejected_members
 from pipeline.records import Photo
 from pipeline.storage import Location, StorageError
 from pipeline.tar import scan, write_shard
@@ -99,42 +99,43 @@ def _require_whole_unit(photos: Sequence[Photo]) -> None:
 def _build(folder: Path, photos: Sequence[Photo], context: CommitContext) -> dict[str, Path]:
     """The unit's files by kind, complete and read back; no shard without results, no rejects without any."""
     written: dict[int, Written] = {}
-    shard, rejects, manifest = folder / "shard.tar", folder / "rejects.tar", folder / "manifest.parquet"
+    rejects, manifest = folder / "rejects.tar", folder / "manifest.parquet"
 
-    _write_checked(shard, _results(photos, context, written))
+    shards: dict[str, Path] = {}
+    for kind, members in context.arrange(_results(photos, context, written)):
+        if _write_checked(path := folder / f"{kind}.tar", members):
+            shards[kind] = path
     _write_checked(rejects, (m for photo in photos if photo.status == "rejected" for m in rejected_members(photo)))
     write_manifest(manifest, photos, written)
     if pq.read_metadata(manifest).num_rows != len(photos):
         raise CommitError(f"{photos[0].unit}: the manifest just written does not read back; is the disk full?")
 
-    files = {MANIFEST: manifest}
-    if written:
-        files[SHARDS] = shard
+    files = {MANIFEST: manifest, **shards}
     if len(written) < len(photos):
         files[REJECTS] = rejects
     return files
 
 
-def _results(photos: Sequence[Photo], context: CommitContext, written: dict[int, Written]) -> Iterator[Member]:
-    """The members of all photos that are not rejected, one photo's at a time; notes each in `written`."""
+def _results(photos: Sequence[Photo], context: CommitContext, written: dict[int, Written]) -> Iterator[Written]:
+    """What becomes of all photos that are not rejected, one at a time; notes each in `written`."""
     for photo in photos:
         if photo.status == "rejected":
             continue
         beat()
         try:
-            result = restored_members(photo, context)
+            result = context.encode(photo, context)
         except MemoryError:
             raise  # the machine's doing; the photo may fit another time, and alone it is found out
         except Exception as error:  # one photo must not take its unit down
             photo.reject("write.failed", f"{type(error).__name__}: {error}")
             continue
-        yield from result.members
+        yield result
         # The manifest needs names and hashes; a unit's worth of pictures need not stay in memory for it.
         written[photo.index] = replace(result, members=[])
 
 
-def _write_checked(path: Path, members: Iterator[Member]) -> None:
-    """Write a tar and read its headers back: the same names and sizes, a clean end."""
+def _write_checked(path: Path, members: Iterable[Member]) -> int:
+    """Write a tar and read its headers back: the same names and sizes, a clean end. How many members it has."""
     expected: list[tuple[str, int]] = []
 
     def noted() -> Iterator[Member]:
@@ -146,6 +147,7 @@ def _write_checked(path: Path, members: Iterator[Member]) -> None:
     found, problem = scan(path)
     if [(member.name, member.size) for member in found] != expected or problem is not None:
         raise CommitError(f"{path} does not read back as written; is the disk full?")
+    return len(expected)
 
 
 def _record(

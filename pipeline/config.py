@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -22,6 +22,9 @@ from pydantic import (
 )
 
 from pipeline.secrecy import Unshown, complaint, shown
+
+if TYPE_CHECKING:
+    from operators.pairs.recipes import Mixture
 
 Count = PositiveInt | Literal["auto"]
 
@@ -101,6 +104,60 @@ class Write(Section):
     original: bool = Field(default=True, description="keep the original photo beside the restored one")
 
 
+class Gate(Section):
+    """Which faces are good enough to be the target of a pair; what is not set is not asked."""
+
+    enlargement: float = Field(default=1.15, gt=0, description="times a face may be enlarged from its photo at most")
+    niqe: float | None = Field(default=None, description="NIQE of the target at most, for example 5")
+    sharpness: float | None = Field(
+        default=None, ge=0, description="variance of the target's Laplacian at least, for example 20"
+    )
+    turn: float | None = Field(
+        default=None, gt=0, description="how far the nose is from between the eyes at most, in eye distances: 0.3"
+    )
+
+
+class Pairs(Section):
+    """Training pairs of good faces, instead of restored photos."""
+
+    recipe: str = Field(default="dr2", description="'dr2', 'classical', 'second-order' or NAME=WEIGHT,NAME=WEIGHT")
+    per_face: int = Field(default=4, ge=1, le=1000, description="pairs of every face")
+    size: int = Field(default=256, ge=32, le=2048, description="side of the high-quality image, pixels")
+    n: int = Field(default=4, ge=1, le=64, description="recipe dr2: the low-pass factor N")
+    taus: tuple[int, ...] = Field(
+        default=(50, 100, 150, 200), min_length=1, description="recipe dr2: output timesteps of 1000 to draw from"
+    )
+    sigma: tuple[float, float] = Field(default=(1.0, 7.0), description="recipe dr2: range of the blur, pixels at 512")
+    severity: Literal["mild", "medium", "severe", "any"] = Field(default="any", description="recipe classical")
+    identity: str | None = Field(
+        default=None, description="regular expression: what of a key names the person; else each key is one"
+    )
+    gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        from operators.pairs.recipes import RecipeError  # not for every run
+
+        try:
+            self.mixture()
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
+        try:
+            re.compile(self.identity or "")
+        except re.error as error:
+            raise ValueError(f"identity is no regular expression: {error}") from None
+        if any(tau % 10 or not 0 <= tau < 1000 for tau in self.taus) or not 0 <= self.sigma[0] <= self.sigma[1]:
+            raise ValueError("taus are multiples of 10 below 1000, sigma is a range from small to large")
+        return self
+
+    def mixture(self) -> Mixture:
+        """The recipes with their shares of the pairs."""
+        from operators.pairs.recipes import ClassicalRecipe, Dr2Recipe, Mixture
+
+        dr2, classical = Dr2Recipe(self.n, self.taus, self.sigma), ClassicalRecipe(self.severity)
+        return Mixture(Mixture.parse(self.recipe).weights, {"dr2": dr2, "classical": classical})
+
+
 class Pool(Section):
     """Actors of one stage. Not part of the result: it may change between a run and its resumption."""
 
@@ -116,12 +173,22 @@ class BatchPool(Pool):
     batch: PositiveInt = Field(default=16, description="faces per forward pass")
 
 
+class SlotPool(Pool):
+    """Actors that run DR2."""
+
+    batch: PositiveInt = Field(
+        default=32,
+        description="faces on their way at once; more than go through the network together, so that a GPU "
+        "need not wait",
+    )
+
+
 class Resources(Section):
     """Where and how wide the run works. Not part of the result."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detect: Pool = Pool(cpus=0.2, gpus=0.1)
-    restore: BatchPool = BatchPool(cpus=0.6, gpus=0.7)
+    restore: SlotPool = SlotPool(cpus=0.6, gpus=0.7)
     enhance: BatchPool = BatchPool(cpus=0.2, gpus=0.2)
     read_cpus: float = Field(default=0.2, gt=0, description="CPUs reserved per reading task")
     commit_cpus: float = Field(default=0.5, gt=0, description="CPUs reserved per committing task")
@@ -167,6 +234,7 @@ class Config(Section):
     restore: Restore = Restore()
     enhance: Enhance = Enhance()
     write: Write = Write()
+    pairs: Pairs | None = Field(default=None, description="make training pairs instead of restored photos")
     resources: Resources = Resources()
     storage: Storage = Field(default_factory=Storage, repr=False)
 

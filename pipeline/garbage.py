@@ -24,7 +24,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pipeline.ledger import COMMITS, MANIFEST, REJECTS, SHARDS, CommitRecord, LedgerError, commit_name, unit_of_commit
+from pipeline.ledger import (
+    COMMITS,
+    MANIFEST,
+    REJECTS,
+    SHARDS,
+    VALIDATION,
+    CommitRecord,
+    LedgerError,
+    commit_name,
+    unit_of_commit,
+)
 from pipeline.parallel import ordered
 from pipeline.storage import Location, StorageError, Upload, is_leftover
 
@@ -41,7 +51,7 @@ DEFAULT_AGE = timedelta(hours=24)
 
 _WORKERS = 16
 _OBJECT = re.compile(
-    rf"(?:{SHARDS}|{REJECTS}|{MANIFEST})/"
+    rf"(?:{SHARDS}|{VALIDATION}|{REJECTS}|{MANIFEST})/"
     r"(?P<unit>[^/]+-[0-9a-f]{8}-\d{4,}-of-\d{4,}(?:\.[A-Za-z0-9_.]+)?)-[0-9a-f]{8}\.(?P<type>tar|parquet)"
 )
 
@@ -139,14 +149,14 @@ def delete_garbage(location: Location, found: Findings, on_deleted: Callable[[Ga
 
 def _candidates(location: Location, found: Findings) -> Iterator[Garbage]:
     """Everything that is garbage unless a record names it; what is not ours goes to `found.foreign`."""
-    for folder in (SHARDS, MANIFEST, REJECTS):
+    for folder in (SHARDS, VALIDATION, MANIFEST, REJECTS):
         for entry in location.entries(folder):
             unit = unit_of_object(entry.name)
             if unit is not None:
                 yield Garbage(entry.name, "orphan", entry.size, entry.modified, unit)
             elif not is_leftover(entry.name):
                 found.foreign.append(entry.name)
-    for folder in ("", COMMITS, SHARDS, MANIFEST, REJECTS):
+    for folder in ("", COMMITS, SHARDS, VALIDATION, MANIFEST, REJECTS):
         for entry in location.leftovers(folder):
             kind: Kind = "probe" if entry.name.rpartition("/")[2].startswith(".probe-") else "unfinished"
             yield Garbage(entry.name, kind, entry.size, entry.modified)

@@ -16,13 +16,13 @@ from pipeline import last_words
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.config import Config
 from pipeline.last_words import LastWords
-from pipeline.members import restored_members
+from pipeline.product import product_of
 from pipeline.records import Photo
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome
 from pipeline.source import Read
-from pipeline.stages import Detect, Enhance, Restore, is_of_the_machine, one_line
+from pipeline.stages import is_of_the_machine, one_line
 from pipeline.watchdog import watch
 
 LOSSES_BEFORE_A_TRIAL = 3
@@ -204,7 +204,7 @@ class AllStages:
 
     def __init__(self, run: Run, device: str, size: PoolSize) -> None:
         config, face_size = alone(run.config.without_secrets()), run.models.face_size
-        self.stages = [stage(config, face_size, device, size.threads) for stage in (Detect, Restore, Enhance)]
+        self.stages = [stage(config, face_size, device, size.threads) for stage, _ in product_of(config).stages]
         self.context, self.resources = run.commit_context(), config.resources
 
     def restore(self, block: pa.Table) -> pa.Table:
@@ -218,7 +218,7 @@ class AllStages:
             for photo in from_block(block):
                 try:
                     if photo.status != "rejected":
-                        restored_members(photo, self.context)
+                        self.context.encode(photo, self.context)
                 except Exception as error:
                     if is_of_the_machine(error):
                         return failed_block(unit_of(block), f"write: {one_line(error)}")

@@ -16,6 +16,8 @@ FORMAT = "dr2e.commit/1"
 RUN = "run.json"
 REPORT = "report.html"
 COMMITS, SHARDS, MANIFEST, REJECTS = "commits", "shards", "manifest", "rejects"
+VALIDATION = "validation"
+"""Pairs that are not for training; a restoration has none."""
 
 COUNTS = (
     "photos",
@@ -72,7 +74,7 @@ class CommitRecord:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def object(self, kind: str) -> StoredObject | None:
-        """The unit's object in folder `kind` (SHARDS, MANIFEST or REJECTS), or None when it has none."""
+        """The unit's object in folder `kind` (SHARDS, VALIDATION, MANIFEST or REJECTS), or None when it has none."""
         return next((item for item in self.objects if item.name.startswith(f"{kind}/")), None)
 
     def to_json(self) -> bytes:

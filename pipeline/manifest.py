@@ -56,13 +56,14 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("grey", pa.bool_()),
+        ("folder", pa.string()),
         ("restored_name", pa.string()),
         ("restored_bytes", pa.int64()),
         ("restored_sha256", pa.string()),
         ("faces", pa.list_(FACE)),
     ]
 )
-"""Names are member names in the unit's output shard. landmarks: x0, y0, x1, ... in pixels of the upright photo.
+"""Names are member names in the unit's object in `folder`. landmarks: x0, y0, x1, ... in pixels of the upright photo.
 
 preview: JPEG, the face before | after DR2 | after the enhancer, side by side; null for most faces.
 """
@@ -101,6 +102,7 @@ def _row(photo: Photo, written: Written | None, previews: Mapping[int, bytes]) -
         "width": photo.width,
         "height": photo.height,
         "grey": photo.grey,
+        "folder": written.folder if written else None,
         "restored_name": restored.name if restored else None,
         "restored_bytes": restored.bytes if restored else None,
         "restored_sha256": restored.sha256 if restored else None,
@@ -127,10 +129,10 @@ def _face_row(face: Face, name: str, previews: Mapping[int, bytes]) -> dict[str,
 
 
 def _previews(photos: Sequence[Photo]) -> dict[int, bytes]:
-    """Strips of the unit's best and worst faces by NIQE, by identity of the face."""
+    """Strips of the unit's best and worst faces by NIQE, or of any where none has a score, by identity of the face."""
     faces = [face for photo in photos for face in photo.faces]
     scored = [face for face in faces if face.niqe_out is not None and np.isfinite(face.niqe_out)]
-    ranked = sorted(scored, key=lambda face: face.niqe_out or 0.0)
+    ranked = sorted(scored or faces, key=lambda face: face.niqe_out or 0.0)
     return {id(face): _strip(face) for face in [*ranked[:PREVIEWS], *ranked[-PREVIEWS:]]}
 
 

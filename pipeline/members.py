@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from operators.detect.align import resize_matrix
 from operators.detect.paste import paste
 from operators.images import ImageLimits, decode, encode_png, to_grey
-from pipeline.ledger import StoredObject, finite
+from pipeline.ledger import SHARDS, StoredObject, finite
 from pipeline.records import Face, Photo, Pixels
 
 Member = tuple[str, bytes]
+Encode = Callable[["Photo", "CommitContext"], "Written"]
+Arrange = Callable[[Iterable["Written"]], Iterable[tuple[str, Iterable[Member]]]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class CommitContext:
 
     models: role to name and hash; versions: package to version. original: keep the input image beside the
     restored one. limits: those the photos were decoded under. settings: those of a retry that differ from run.json.
+    encode: a decided photo to its members. arrange: what was encoded to the members of each of the unit's tars, by
+    folder, which are written in turn.
     """
 
     seed: int
@@ -34,15 +38,19 @@ class CommitContext:
     original: bool = True
     limits: ImageLimits = field(default_factory=ImageLimits)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    encode: Encode = field(default_factory=lambda: restored_members)
+    arrange: Arrange = field(default_factory=lambda: in_order)
 
 
 @dataclass(frozen=True)
 class Written:
-    """The members of one photo, in order; faces: name of each face's member; restored: the pasted-back photo's."""
+    """The members of one photo, in order; faces: name of each face's member; restored: the pasted-back photo's;
+    folder: of the unit's object that holds them."""
 
     members: list[Member]
     faces: tuple[str, ...] = ()
     restored: StoredObject | None = None
+    folder: str = SHARDS
 
 
 def restored_members(photo: Photo, context: CommitContext) -> Written:
@@ -65,6 +73,11 @@ def restored_members(photo: Photo, context: CommitContext) -> Written:
 
     original = [(photo.image_name, photo.image)] if context.original or not pasted else []
     return Written([*original, *photo.sidecars, *faces, *pasted, provenance], face_names, restored)
+
+
+def in_order(results: Iterable[Written]) -> Iterator[tuple[str, Iterable[Member]]]:
+    """One shard, its members in the order of the photos, one photo's in memory at a time."""
+    yield SHARDS, (member for result in results for member in result.members)
 
 
 def rejected_members(photo: Photo) -> list[Member]:

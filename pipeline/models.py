@@ -134,8 +134,9 @@ def _judge(source: str) -> Model:
 
 
 def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model:
-    """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed."""
-    if config.restore.select == "fixed":
+    """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed, or
+    drawn for training."""
+    if config.restore.select == "fixed" or config.pairs is not None:
         return Model(config.restore.policy, "none", "", "")
     policy, description = _ours("policy", config.restore.policy)
     try:

@@ -16,6 +16,7 @@ from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
 from pipeline.models import Models
 from pipeline.output import Output
+from pipeline.product import product_of
 from pipeline.storage import Location
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
@@ -45,7 +46,11 @@ class Run:
         """What every photo's provenance repeats."""
         models = {role: f"{model['name']} {model['sha256']}".rstrip() for role, model in self.models.to_json().items()}
         limits = ImageLimits(max_pixels=self.config.limits.max_pixels, max_bytes=self.config.limits.max_bytes)
-        return CommitContext(self.config.seed, models, self.versions, self.config.write.original, limits, self.settings)
+        product = product_of(self.config)
+        return CommitContext(
+            self.config.seed, models, self.versions, self.config.write.original, limits, self.settings,
+            product.encode, product.arrange,
+        )  # fmt: skip
 
     def record(self, shards: Sequence[ShardRef]) -> dict[str, Any]:
         """The content of ``run.json``: settings, models, versions and input, no credentials."""

@@ -1,4 +1,4 @@
-"""The graph of a run, in the order of the paper's figure: photo -> faces -> DR2 -> enhancer -> photo."""
+"""The graph of a run: read, the stages of what is made (see `product`), commit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.blocks import TARGET_MAX_BLOCK_SIZE
 from pipeline.config import Resources
+from pipeline.product import product_of
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome, outcomes
 from pipeline.source import Read, Units
-from pipeline.stages import Detect, Enhance, Restore, Stage
+from pipeline.stages import Stage
 
 TASK_RETRIES = 1
 """Of a task whose worker died: Ray Data would repeat it for ever, as it would a photo that kills every worker."""
@@ -36,10 +37,10 @@ def stream(run: Run, reads: Sequence[Read], sizes: Sizes) -> Iterator[Outcome]:
 def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     """Units in, outcomes out; nothing runs before it is iterated over."""
     resources = run.config.resources
-    faces = actors(read(reads, resources), Detect, run, sizes.device, sizes.detect)
-    clean = actors(faces, Restore, run, sizes.device, sizes.restore)
-    sharp = actors(clean, Enhance, run, sizes.device, sizes.enhance)
-    return sharp.map_batches(
+    photos = read(reads, resources)
+    for stage, pool in product_of(run.config).stages:
+        photos = actors(photos, stage, run, sizes.device, getattr(sizes, pool))
+    return photos.map_batches(
         Commit(run),
         batch_size=None,
         batch_format="pyarrow",

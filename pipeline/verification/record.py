@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject, commit_name
+from pipeline.ledger import MANIFEST, REJECTS, SHARDS, VALIDATION, CommitRecord, StoredObject, commit_name
 from pipeline.storage import Location
 from pipeline.units import base_unit, parse_unit_id
 from pipeline.verification.findings import Finding, Remedies
 
-SUFFIXES = {SHARDS: ".tar", MANIFEST: ".parquet", REJECTS: ".tar"}
+SUFFIXES = {SHARDS: ".tar", VALIDATION: ".tar", MANIFEST: ".parquet", REJECTS: ".tar"}
 """How the names of objects end, by folder."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject
+from pipeline.ledger import MANIFEST, REJECTS, SHARDS, VALIDATION, CommitRecord, StoredObject
 from pipeline.manifest import read_manifest
 from pipeline.parquet import ParquetError
 from pipeline.storage import Location, StorageError
@@ -17,7 +17,7 @@ from pipeline.verification.findings import Finding, Remedies
 from pipeline.verification.stream import HashedStream
 
 _COLUMNS = ["unit", "index", "key", "shard", "part", "status", "error", "image_name", "image_bytes", "image_sha256"]
-_COLUMNS += ["restored_name", "restored_bytes", "restored_sha256", "faces"]
+_COLUMNS += ["folder", "restored_name", "restored_bytes", "restored_sha256", "faces"]
 _SHOWN = 5  # names in a message
 
 
@@ -66,7 +66,8 @@ class _UnitReader:
         if rows is not None:
             self.found.photos = [(row["key"], row["status"] != "rejected") for row in rows]
         if not manifest_only:
-            self._tar(SHARDS, None if rows is None else _results(rows))
+            for folder in (SHARDS, VALIDATION):
+                self._tar(folder, None if rows is None else _results(rows, folder))
             self._tar(REJECTS, None if rows is None else _rejects(rows))
         return self.found
 
@@ -125,7 +126,7 @@ class _UnitReader:
             self._redo("tar.damaged", f"{stored.name} is as committed, and no whole tar: {problem.message}")
         if expected is not None:
             self._members(stored, members, expected, sums)
-        if kind == SHARDS:  # a sample may be rejected for a name it has twice, and is kept as it was
+        if kind != REJECTS:  # a sample may be rejected for a name it has twice, and is kept as it was
             counted = Counter(member.name for member in members)
             if repeated := sorted(name for name, count in counted.items() if count > 1):
                 self._redo("member.repeated", f"{stored.name} has more than one {_listed(repeated)}")
@@ -178,6 +179,8 @@ def _disagreements(rows: list[dict[str, Any]], record: CommitRecord) -> Iterator
             yield f"the manifest has the {column} {_listed(wrong)}, the commit record {getattr(record, column)!r}"
     if [row["index"] for row in rows] != list(range(len(rows))):
         yield f"the manifest's {len(rows)} rows are not the photos 0, 1, ... in order"
+    if [row for row in rows if (row["folder"] in (SHARDS, VALIDATION)) == (row["status"] == "rejected")]:
+        yield "the manifest does not say of every result, and of nothing else, in which folder it is"
     if unknown := sorted({str(row["status"]) for row in rows} - {"restored", "no_face", "rejected"}):
         yield f"the manifest has photos with the status {_listed(unknown)}"
     statuses = Counter(row["status"] for row in rows)
@@ -190,9 +193,10 @@ def _disagreements(rows: list[dict[str, Any]], record: CommitRecord) -> Iterator
         yield f"rejected in the manifest are {dict(sorted(errors.items()))}, in the commit record {record.errors}"
 
 
-def _results(rows: list[dict[str, Any]]) -> _Expected:
-    """The members of the shard: what `dr2e unpack` would hand out, and the faces."""
+def _results(rows: list[dict[str, Any]], folder: str) -> _Expected:
+    """The members of the unit's object in `folder`: what `dr2e unpack` would hand out, and the faces."""
     results: dict[str, Result] = {}
+    rows = [row for row in rows if row["folder"] == folder]
     for row in rows:
         if row["status"] != "rejected":
             kind = "restored" if row["status"] == "restored" else "image"

@@ -1,0 +1,50 @@
+"""What a run makes of photos: restored photos, or training pairs.
+
+    restored:  Detect -> Restore -> Enhance,  the paper's figure
+    pairs:     Target -> Degrade
+
+The graph, the isolation of a poison and the commit ask here and know no more of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config import Config
+from pipeline.members import Arrange, Encode, in_order, restored_members
+from pipeline.stages import Detect, Enhance, Restore, Stage
+
+Pool = Literal["detect", "restore", "enhance"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """verb: what a run of it does, for its progress. stages: in their order, each with the pool of `resources` it works
+    on. encode, arrange: see `CommitContext`."""
+
+    verb: str
+    stages: tuple[tuple[type[Stage], Pool], ...]
+    encode: Encode
+    arrange: Arrange
+
+
+RESTORED = Product(
+    "restoring",
+    ((Detect, "detect"), (Restore, "restore"), (Enhance, "enhance")),
+    encode=restored_members,
+    arrange=in_order,
+)
+
+
+def product_of(config: Config) -> Product:
+    """What the run of `config` makes."""
+    if config.pairs is None:
+        return RESTORED
+    from pipeline.pairs.members import PairWriter
+    from pipeline.pairs.stages import Degrade, Target
+
+    writer = PairWriter(config.seed, config.pairs)
+    return Product(
+        "making pairs", ((Target, "detect"), (Degrade, "restore")), encode=writer.encode, arrange=writer.arrange
+    )
