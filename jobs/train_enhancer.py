@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -13,38 +13,35 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from jobs.training.dr2_outputs import EQ12, TRAINING, Dr2Outputs, Recipe, make_outputs, remover
-from jobs.training.enhancer_figures import contact_sheet, measure, soft_versions, table
-from jobs.training.enhancer_pairs import EnhancerPairs, Mix, sharp_faces
-from jobs.training.faces import load_labelled
-from jobs.training.options import data_option, training_options
+from jobs.training.enhancer_figures import contact_sheet, measure, table
+from jobs.training.enhancer_pairs import Mix
+from jobs.training.options import training_options
+from jobs.training.sources import FromFaces, FromPairs, Source
 from operators.dr2.checkpoints import load_prior
-from operators.dr2.prior import Prior
 from operators.enhance.builtin import KIND, BuiltinEnhancer, save_enhancer
 from operators.enhance.critic import Adversaries, adversarial_loss
 from operators.enhance.loss import enhancement_loss
-from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
+from operators.enhance.network import FaceEnhancer, NetworkConfig
 from operators.training.loop import TrainingPlan, train
-from operators.training.split import held_out
 from operators.training.weights import WeightsError, load_weights, sha256_file
 
 _SHEET_ROWS = 12
+
+Draw = Callable[[int, np.random.Generator, int], tuple[Tensor, Tensor]]
 
 
 class PairLoss:
     """The loss of one step: draw a batch of pairs, enhance, compare.
 
-    Pairs go through DR2 from step dr2_from on; the critic takes part from step critic_from on.
+    draw: (count, rng, step) -> inputs and targets, float32 in [-1, 1]. The critic takes part from step critic_from on.
     """
 
-    def __init__(
-        self, pairs: EnhancerPairs, batch: int, device: str, *, dr2_from: int, critic_from: int, critic_weight: float
-    ) -> None:
-        self.pairs, self.batch, self.device = pairs, batch, device
-        self.dr2_from, self.critic_from, self.critic_weight = dr2_from, critic_from, critic_weight
+    def __init__(self, draw: Draw, batch: int, device: str, *, critic_from: int, critic_weight: float) -> None:
+        self.draw, self.batch, self.device = draw, batch, device
+        self.critic_from, self.critic_weight = critic_from, critic_weight
 
     def __call__(self, model: nn.Module, step: int, rng: np.random.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        inputs, targets = self.pairs.draw(self.batch, rng, dr2=step >= self.dr2_from)
+        inputs, targets = self.draw(self.batch, rng, step)
         assert isinstance(model, Adversaries)
         enhanced = model.enhancer(inputs.to(self.device, memory_format=torch.channels_last)).float()
         targets = targets.to(self.device)
@@ -58,13 +55,16 @@ class PairLoss:
 
 
 @click.command("enhancer")
-@data_option
+@click.option(
+    "--data", multiple=True, help="Shards of labelled photos, as for the other models; pairs are made on the way."
+)
+@click.option("--pairs", "pairs_url", metavar="URL", help="Or the output of 'dr2e pairs', here or s3://, streamed.")
 @training_options(steps=4000, lr=5e-4, batch=8)
 @click.option("--size", default=128, show_default=True, help="Face side that goes in; twice comes out.")
-@click.option("--prior", "prior_source", default="builtin", show_default=True, help="Prior that makes the pairs.")
-@click.option("--dr2-faces", default=640, show_default=True, help="Run DR2 once on so many faces; kept in OUT.")
-@click.option("--dr2-share", default=0.6, show_default=True, help="Share of pairs that went through DR2.")
-@click.option("--dr2-from", default=0, show_default=True, help="No pair goes through DR2 before this step.")
+@click.option("--prior", "prior_source", default="builtin", show_default=True, help="With --data: makes the pairs.")
+@click.option("--dr2-faces", default=640, show_default=True, help="With --data: DR2 runs once on so many faces.")
+@click.option("--dr2-share", default=0.6, show_default=True, help="With --data: share of pairs of DR2.")
+@click.option("--dr2-from", default=0, show_default=True, help="With --data: no pair of DR2 before this step.")
 @click.option("--critic-weight", default=0.0, show_default=True, help="Weight of the critic in the enhancer's loss.")
 @click.option("--critic-from", default=0, show_default=True, help="The critic is idle before this step.")
 @click.option(
@@ -74,9 +74,10 @@ class PairLoss:
 )
 @click.option("--blend-share", default=0.5, show_default=True, help="Share of --blend's weights in the result.")
 @click.option("--grey-share", default=0.3, show_default=True, help="Share of pairs without colour.")
-@click.option("--measure-faces", default=48, show_default=True, help="Held-out faces to measure on.")
+@click.option("--measure-faces", default=48, show_default=True, help="Held-out faces, or pairs, to measure on.")
 def command(
     data: tuple[str, ...],
+    pairs_url: str | None,
     storage_options: dict[str, str],
     plan: TrainingPlan,
     batch: int,
@@ -92,16 +93,20 @@ def command(
     grey_share: float,
     measure_faces: int,
 ) -> None:
-    """Train a face enhancer on labelled shards and write OUT/enhancer.safetensors.
+    """Train a face enhancer and write OUT/enhancer.safetensors.
 
-    Beside it: figures.json and heldout.png, measured on the held-out tenth of the faces. With --dr2-share 0
-    no prior is needed. Stop it whenever you like: the same command resumes from OUT/checkpoint.pt.
+    It learns from labelled shards (--data), of whose faces pairs are made on the way, or from the pairs of 'dr2e pairs'
+    (--pairs), streamed shard by shard. Beside the weights: figures.json and heldout.png, measured on the held-out tenth
+    of the faces or on the validation pairs. With --dr2-share 0 no prior is needed. Stop it whenever you like: the same
+    command resumes from OUT/checkpoint.pt, with the very batches it would have seen.
     """
+    if bool(data) == bool(pairs_url):
+        raise click.UsageError("give either --data, shards of labelled photos, or --pairs, an output of 'dr2e pairs'")
     config = NetworkConfig()
     try:
         config.check_sides(size)
         mix = Mix(dr2_share, grey_share)
-        prior = load_prior(prior_source, device=plan.device) if dr2_share else None
+        prior = load_prior(prior_source, device=plan.device) if dr2_share and data else None
         other = load_weights(blend, KIND)[0] if blend else None
         if other is not None:
             interpolated(FaceEnhancer(config).state_dict(), other, blend_share)  # refused now, not after training
@@ -109,20 +114,20 @@ def command(
         raise click.UsageError(str(error)) from error
     if prior is not None and prior.size != size:
         raise click.UsageError(f"prior {prior.name!r} makes {prior.size} px faces, but --size is {size}")
-
-    keys, sharp = sharp_faces(load_labelled(data, storage_options), size * SCALE)
-    test = np.array([held_out(key) for key in keys])
-    click.echo(f"{(~test).sum()} faces to train on, {test.sum()} held out")
-    if test.all():
-        raise click.UsageError("no face to train on: every key falls into the held-out tenth")
-    outputs = _dr2_outputs("dr2", prior, TRAINING, plan, keys, sharp, ~test, dr2_faces)
+    source: Source
+    if pairs_url:
+        source = FromPairs(
+            pairs_url, storage_options, plan, size, grey=mix.grey, measure_faces=measure_faces, say=click.echo
+        )  # fmt: skip
+    else:
+        source = FromFaces(
+            data, storage_options, plan, size, mix, prior,
+            dr2_faces=dr2_faces, dr2_from=dr2_from, measure_faces=measure_faces, say=click.echo,
+        )  # fmt: skip
 
     torch.manual_seed(plan.seed)
     networks = Adversaries(config).to(memory_format=torch.channels_last)
-    pairs = EnhancerPairs(sharp[~test], outputs, mix)
-    loss = PairLoss(
-        pairs, batch, plan.device, dr2_from=dr2_from, critic_from=critic_from, critic_weight=critic_weight
-    )  # fmt: skip
+    loss = PairLoss(source.draw, batch, plan.device, critic_from=critic_from, critic_weight=critic_weight)
     result = train(networks, loss, plan, click.echo)
     state = {
         name.removeprefix("enhancer."): value
@@ -134,21 +139,17 @@ def command(
     path = plan.out / "enhancer.safetensors"
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
-        "faces": len(pairs.sharp), "dr2_faces": len(np.unique(outputs.rows)), "dr2_share": mix.dr2,
-        "dr2_from": dr2_from, "grey_share": mix.grey, "critic_weight": critic_weight, "critic_from": critic_from,
+        **source.facts, "critic_weight": critic_weight, "critic_from": critic_from,
         "blend": {"sha256": sha256_file(blend), "share": blend_share} if blend else None,
-        "prior": prior.fingerprint if prior else None,
     }  # fmt: skip
     save_enhancer(
         path, state, config,
-        name="dr2e-enhancer", licence="Apache-2.0", input_size=size, training=facts,
+        name="dr2e-enhancer", licence=source.licence, input_size=size, training=facts,
     )  # fmt: skip
     unfinished = "" if result.finished else " (unfinished: run again to go on)"
     click.echo(f"{path} after {result.step} steps{unfinished}")
-    if test.any() and measure_faces:
-        outputs = _dr2_outputs("dr2-held-out", prior, EQ12, plan, keys, sharp, test, measure_faces)
-        truth = sharp[test][np.unique(outputs.rows)] if prior else sharp[test][:measure_faces]
-        _report(path, plan, truth, outputs)
+    if (measured := source.held_out()) is not None:
+        _report(path, plan, *measured)
 
 
 def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -165,29 +166,9 @@ def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], shar
     return {name: torch.lerp(value.float().cpu(), second[name].float(), share) for name, value in first.items()}
 
 
-def _dr2_outputs(
-    folder: str,
-    prior: Prior | None,
-    recipe: Recipe,
-    plan: TrainingPlan,
-    keys: list[str],
-    sharp: NDArray[np.uint8],
-    chosen: NDArray[np.bool_],
-    count: int,
-) -> Dr2Outputs:
-    """DR2's outputs on `count` of the chosen faces, what OUT/`folder` has is read back; none without a prior."""
-    if prior is None:
-        return Dr2Outputs.none(sharp.shape[1] // 2)
-    names = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
-    place = plan.out / folder / f"{prior.fingerprint[:12]}-seed{plan.seed}"
-    remove = remover(prior, recipe, plan.seed)
-    return make_outputs(place, names, sharp[chosen], remove, count=count, seed=plan.seed, say=click.echo)
-
-
-def _report(path: Path, plan: TrainingPlan, truth: NDArray[np.uint8], outputs: Dr2Outputs) -> None:
+def _report(path: Path, plan: TrainingPlan, inputs: Mapping[str, NDArray[np.uint8]], truth: NDArray[np.uint8]) -> None:
     """Write figures.json and heldout.png beside the weights, and print the table."""
     enhancer = BuiltinEnhancer(path, plan.device)
-    inputs = soft_versions(truth, outputs)
     figures = measure(enhancer, inputs, truth)
     (plan.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     Image.fromarray(contact_sheet(enhancer, inputs, truth, _SHEET_ROWS)).save(plan.out / "heldout.png")

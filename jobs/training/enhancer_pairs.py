@@ -88,7 +88,7 @@ class EnhancerPairs:
         inputs = to_network(np.stack([soft for soft, _, _ in pairs]))
         targets = to_network(np.stack([sharp for _, sharp, _ in pairs]))
         inputs = blur_batch(inputs, np.array([sigma for _, _, sigma in pairs]))
-        return _augment(inputs, targets, self.mix.grey, rng)
+        return augmented(inputs, targets, self.mix.grey, rng)
 
     def _dr2(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
         picked = int(rng.integers(len(self.outputs)))
@@ -123,8 +123,8 @@ def _sigma(face: NDArray[np.uint8], rng: np.random.Generator) -> float:
     return float(draw_sigmas(1, len(face), rng)[0])
 
 
-def _augment(inputs: Tensor, targets: Tensor, grey: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Flip, tone and discolour input and target alike."""
+def augmented(inputs: Tensor, targets: Tensor, grey: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Flip, tone and discolour input and target alike. Both (B, 3, H, W) in [-1, 1]; grey: share without colour."""
     count = len(inputs)
 
     def per_face(values: NDArray[np.floating]) -> Tensor:

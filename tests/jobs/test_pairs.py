@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from priors import untrained
 from runs import Objects
@@ -21,10 +22,15 @@ from runs import Objects
 from jobs.api import restore
 from jobs.demonstration.photographs import eileen_collins, grace_hopper
 from jobs.pairs import Summary, pairs
+from jobs.train_enhancer import command
+from jobs.training.pair_stream import PairStream
 from operators.dr2.checkpoints import load_prior, save_prior
+from operators.enhance import registry
 from operators.pairs.maker import PairMaker
 from operators.training.split import held_out
+from operators.training.weights import load_weights
 from pipeline.config import Config, ConfigError, load
+from pipeline.inputs import InputError
 from pipeline.output import Output
 from pipeline.pairs.again import low_quality
 from pipeline.pairs.members import identity, licence
@@ -170,7 +176,7 @@ def train_a_little(batches: object) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
@@ -203,6 +209,49 @@ def test_ray_data_trains_from_it(made: tuple[Path, Summary], cluster: str) -> No
     assert losses[-1] < losses[0] / 2
 
 
+def test_an_enhancer_trains_from_it_and_resumes_with_the_same_batches(
+    made: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    url = str(made[0])
+
+    def train(out: str, *arguments: object) -> str:
+        options = ["--pairs", url, "--out", tmp_path / out, "--size", SIZE, "--batch", 2, "--threads", 1]
+        result = CliRunner().invoke(command, [str(word) for word in (*options, *arguments)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    said = train("whole", "--steps", 4)
+    assert f"{made[1].pairs['train']} pairs to train on" in said and "| validation pairs |" in said
+    halves = train("halves", "--steps", 4, "--minutes", 1e-9)
+    assert "unfinished" in halves
+    while "unfinished" in halves:
+        halves = train("halves", "--steps", 4, "--minutes", 1e-9)
+    one, other = (load_weights(tmp_path / out / "enhancer.safetensors", "enhancer") for out in ("whole", "halves"))
+    assert all(torch.equal(value, other[0][name]) for name, value in one[0].items())
+    assert one[1]["licence"] == "that of the pairs it was trained on"
+    side = registry.load(tmp_path / "whole" / "enhancer.safetensors").enhance(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    assert side.shape == (1, 2 * SIZE, 2 * SIZE, 3)
+
+
+def test_a_stream_goes_through_every_pair_once_before_any_twice(made: tuple[Path, Summary]) -> None:
+    stream = PairStream(str(made[0]), seed=1)
+    rounds = [
+        [low.tobytes() for low, _ in map(stream.pair, range(n * len(stream), (n + 1) * len(stream)))] for n in (0, 1)
+    ]
+    assert sorted(rounds[0]) == sorted(rounds[1]) and rounds[0] != rounds[1]
+    assert len(set(rounds[0])) == len(stream) == made[1].pairs["train"]
+    assert PairStream(str(made[0]), seed=1).pair(7)[1].tobytes() == stream.pair(7)[1].tobytes()
+
+
+def test_what_holds_no_pairs_is_no_source(made: tuple[Path, Summary], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no set of pairs"):
+        PairStream(str(tmp_path))
+    options = ["--pairs", str(made[0]), "--out", str(tmp_path), "--size", "64"]
+    with pytest.raises(InputError, match="has pairs of 32 and 64 px, an enhancer with --size 64"):
+        CliRunner().invoke(command, options, catch_exceptions=False)
+    assert CliRunner().invoke(command, ["--out", str(tmp_path)]).exit_code == 2
+
+
 def test_a_killed_run_goes_on_to_the_same_pairs(
     made: tuple[Path, Summary], faces: Path, prior: Path, tmp_path: Path, objects: Objects, cluster: str
 ) -> None:
@@ -210,9 +259,9 @@ def test_a_killed_run_goes_on_to_the_same_pairs(
     config = settings(faces, output, prior)
     file = tmp_path / "run.json"
     file.write_text(json.dumps(config.model_dump(mode="json", exclude={"storage"})))
-    command = [sys.executable, "-c", "from jobs.cli import main; main()", "pairs", "--config", str(file)]
+    start = [sys.executable, "-c", "from jobs.cli import main; main()", "pairs", "--config", str(file)]
     with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen([*command, "--address", cluster], stdout=log, stderr=log)
+        process = subprocess.Popen([*start, "--address", cluster], stdout=log, stderr=log)
         try:
             while process.poll() is None and not list(output.glob("commits/*.json")):
                 time.sleep(0.05)
