@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import click
 
 from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.images import image_config, names_images
 from jobs.options import as_json, config_from, pair_options
 from jobs.restore import Interrupted, interruptible
 from pipeline.config import Config, Pairs, build
@@ -44,7 +45,7 @@ def pairs(config: Config | Mapping[str, Any], *, address: str | None = None, pro
     defaults hold.
     """
     config = with_pairs(config if isinstance(config, Config) else build(config))
-    prepared = prepare(config)
+    prepared = prepare(image_config(config) if names_images(config) else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
     try:

@@ -14,8 +14,9 @@ import pyarrow as pa
 from jobs.cli import QUARANTINED, SIGNALLED
 from jobs.images import holds_images, unpack_restored
 from jobs.options import as_json, parse_storage, storage_options
+from jobs.report import write_page
 from jobs.restore import Interrupted, interruptible
-from jobs.status import opened
+from jobs.status import holds_pairs, opened
 from pipeline.config import Config, ConfigError, load
 from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
@@ -81,17 +82,10 @@ def retry(
 
 
 def finish(output: Output) -> None:
-    """What follows once photos have joined an output: files where they came as files, and the report or data card."""
-    if ((output.run() or {}).get("config") or {}).get("pairs"):
-        from pipeline.pairs.card import publish
-
-        publish(output)
-        return
-    if holds_images(output):
+    """What follows once photos have joined an output: files where they came as files, and the page about it."""
+    if holds_images(output) and not holds_pairs(output):
         unpack_restored(output)
-    from pipeline.report import write_report
-
-    write_report(output)
+    write_page(output)
 
 
 def run_again(output: Output, assignments: Collection[str], storage: Mapping[str, Any]) -> Run:

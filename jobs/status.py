@@ -29,6 +29,11 @@ def opened(output: str, storage: Mapping[str, Any] | None) -> Output:
     return found
 
 
+def holds_pairs(output: Output) -> bool:
+    """Whether it is the output of `dr2e pairs`. Raises StorageError, LedgerError."""
+    return bool(((output.run() or {}).get("config") or {}).get("pairs"))
+
+
 def table(status: Status) -> str:
     """The counts for a person."""
     counts = status.counts

@@ -9,7 +9,8 @@ import click
 from tqdm import tqdm
 
 from jobs.options import as_json, parse_storage, storage_options
-from jobs.status import opened
+from jobs.status import holds_pairs, opened
+from pipeline.config import ConfigError
 from pipeline.storage import Location
 from pipeline.unpacking import unpack
 
@@ -28,8 +29,11 @@ def command(output: str, destination: str, storage_options: str | None, as_json:
     dr2e unpack out restored/
     """
     options = parse_storage(storage_options)
+    source = opened(output, options)
+    if holds_pairs(source):
+        raise ConfigError(f"{output} holds training pairs and no restored photos; loaders read its tars as they are")
     with tqdm(unit=" photos", desc="unpack", disable=as_json or None) as bar:
-        counts = unpack(opened(output, options), Location(destination, options), lambda _: bar.update() and None)
+        counts = unpack(source, Location(destination, options), lambda _: bar.update() and None)
     if as_json:
         click.echo(json.dumps(asdict(counts), indent=1))
         return

@@ -22,8 +22,10 @@ from runs import Objects
 from jobs.api import restore
 from jobs.demonstration.photographs import eileen_collins, grace_hopper
 from jobs.pairs import Summary, pairs
+from jobs.report import report
 from jobs.train_enhancer import command
 from jobs.training.pair_stream import PairStream
+from jobs.unpack import command as unpack
 from operators.dr2.checkpoints import load_prior, save_prior
 from operators.enhance import registry
 from operators.pairs.maker import PairMaker
@@ -162,6 +164,16 @@ def test_the_card_says_what_there_is(made: tuple[Path, Summary]) -> None:
     told = json.loads(next(iter(samples(output).values()))["json"])
     assert told["licence"] == "public domain"
     assert licence([("a.json", b"[1]"), ("b.json", b'{"licence": "x"}')]) is None
+
+
+def test_commands_about_outputs_know_pairs(made: tuple[Path, Summary], tmp_path: Path) -> None:
+    output = made[0]
+    before = (output / "README.md").read_bytes()
+    (output / "README.md").unlink()
+    assert report(str(output)) == f"{output}/README.md"
+    assert (output / "README.md").read_bytes() == before and not (output / "report.html").exists()
+    with pytest.raises(ConfigError, match="holds training pairs"):
+        CliRunner().invoke(unpack, [str(output), str(tmp_path)], catch_exceptions=False)
 
 
 def train_a_little(batches: object) -> list[float]:
