@@ -25,7 +25,8 @@ from torch import Tensor
 
 from operators.dr2.lowpass import low_pass, low_pass_matrix
 from operators.dr2.noise import Noise, draws
-from operators.dr2.prior import Prior, diffuse, to_device
+from operators.dr2.prior import Prior, diffuse
+from operators.dr2.recorded import to_device
 from operators.dr2.schedule import Schedule
 
 CPU_BATCH, GPU_BATCH = 4, 16

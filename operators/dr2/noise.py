@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators.dr2.recorded import compiled
+from operators.dr2.recorded import compiled, to_device
 
 _PURPOSES = {"start": 0, "reverse": 1, "refine": 2}
 
@@ -76,7 +76,7 @@ def draws(
     addresses = [
         [*source.key, timestep, _PURPOSES[purpose]] for source, timestep in zip(addressed, timesteps, strict=True)
     ]
-    where = torch.tensor(addresses, dtype=torch.int64).pin_memory().to(device, non_blocking=True)
+    where = to_device(torch.tensor(addresses, dtype=torch.int64), device)
     blocks = torch.arange(1, (count + 7) // 8 + 1, device=device)  # NumPy counts before it draws
     return _counted_on_gpu()(where, blocks, count).reshape(len(noise), *shape)
 
@@ -140,7 +140,7 @@ def _upper(word: Tensor) -> Tensor:
 def box_muller(bits: Tensor) -> Tensor:
     """Standard normal (..., 2 n) float32 of (..., n) int64 random words.
 
-    sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v), with u in (0, 1] and v in [0, 1) of the lower and the upper 32 bits.
+    sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v), with u in (0, 1] and v in [0, 1] of the lower and the upper 32 bits.
     """
     u = ((bits & _LOW).float() + 0.5) * 2.0**-32
     angle = _upper(bits).float() * (2 * math.pi * 2.0**-32)

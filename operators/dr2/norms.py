@@ -1,7 +1,7 @@
 """Group normalisation of images whose channels lie together in memory.
 
-PyTorch's own copies such images to another layout and back, which took two thirds of the U-Net's time on a GPU (`dr2e
-bench engine`, as it was). This one reads them as they lie; compiled, it fuses with its neighbours.
+PyTorch's own copies such images to another layout and back. This one reads them as they lie; compiled, it fuses with
+its neighbours. The paper's U-Net alone reached 41 % of an H200's peak with it, 35 % with PyTorch's (docs/engine.md).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from operators.dr2.norms import with_channels_last_norms
-from operators.dr2.recorded import Recorded, recorded
+from operators.dr2.recorded import Recorded, compiled, to_device
 from operators.dr2.schedule import Schedule
 from operators.dr2.unet import UNet2DModel
 
@@ -99,7 +99,7 @@ class Prior:
             return
         x = torch.zeros((batch, 3, self.size, self.size), device=self.device)
         timesteps = torch.zeros(batch, dtype=torch.int64, device=self.device)
-        self._recorded[batch] = recorded(self._run, x, timesteps)
+        self._recorded[batch] = Recorded(compiled(self._run), x, timesteps)
 
     @torch.inference_mode()
     def estimate(self, x: Tensor, timesteps: Tensor) -> Estimate:
@@ -121,11 +121,6 @@ class Prior:
         """The network's output, float32; timesteps on the device."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             return forward(self.network, x, timesteps, self.spec.patch).float()
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """`values`, which lie on the CPU, on `device`, without waiting for what the device is still doing."""
-    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def forward(network: torch.nn.Module, x: Tensor, timesteps: Tensor, patch: int) -> Tensor:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,25 +26,32 @@ Compilable = Callable[..., Tensor]
 
 
 def compiled(function: Compilable) -> Compilable:
-    """`function` compiled by PyTorch for the shapes it is called with, or itself where nothing can be compiled.
+    """`function` compiled by PyTorch for the shapes it is called with, or itself, with a warning, where that fails.
 
     Kernels are chosen by rule and not by timing them, which could choose others, and so another rounding, tomorrow.
-    TORCHINDUCTOR_DETERMINISTIC=0 lets PyTorch time them: 3 % faster (see `dr2e bench engine`).
+    TORCHINDUCTOR_DETERMINISTIC=0 lets PyTorch time them: 2 % faster on an H200 (docs/engine.md).
     """
     if (missing := _missing()) is not None:
         _warn(missing)
         return function
     by_rule = os.environ.get("TORCHINDUCTOR_DETERMINISTIC", "1") != "0"
-    return torch.compile(function, dynamic=False, options={"deterministic": by_rule})
+    fast: Compilable = torch.compile(function, dynamic=False, options={"deterministic": by_rule})
+
+    def run(*inputs: Any) -> Tensor:
+        nonlocal fast
+        try:
+            return fast(*inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:  # when it is called first
+            _warn(f"{type(error).__name__}: {error}".splitlines()[0])
+            fast = function
+            return function(*inputs)
+
+    return run
 
 
-def recorded(function: Compilable, *examples: Tensor) -> Recorded:
-    """`function`, compiled where that works, and recorded; see `Recorded`."""
-    try:
-        return Recorded(compiled(function), *examples)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        _warn(f"{type(error).__name__}: {error}".splitlines()[0])
-        return Recorded(function, *examples)
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """`values`, which lie on the CPU, on `device`, without waiting for what the device is still doing."""
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 class Recorded:

@@ -57,7 +57,7 @@ def sharpness(image: NDArray[np.uint8]) -> float:
 
 def turn(landmarks: NDArray[np.float32]) -> float:
     """How far the nose is from the middle between the eyes, along the line between them, in eye distances: 0 seen from
-    the front, about 0.5 in half profile. landmarks: (5, 2)."""
+    the front; more for a head that is turned. landmarks: (5, 2)."""
     left, right, nose = (landmarks[place].astype(np.float64) for place in range(3))
     between = right - left
     length = float(np.hypot(*between))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from operators.dr2.lowpass import low_pass, low_pass_matrix
 from operators.dr2.noise import FaceNoise, counted, draws
 from operators.dr2.norms import ChannelsLastGroupNorm, with_channels_last_norms
 from operators.dr2.prior import Prior, PriorSpec, forward
+from operators.dr2.recorded import compiled
 from operators.dr2.sampler import sample, start_step, visited
 from operators.dr2.schedule import Schedule
 
@@ -111,6 +114,25 @@ def test_what_a_gpu_computes_is_what_numpy_draws(shape: tuple[int, ...]) -> None
     drawn = draws(noise, "refine", [0, 10, 990], shape, torch.device("cpu"))
     torch.testing.assert_close(computed, drawn, atol=1e-6, rtol=0)
     assert torch.unique(drawn).numel() > 0.99 * drawn.numel()
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compile_badly(function: object, **options: object) -> Callable[[torch.Tensor], torch.Tensor]:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            raise torch._dynamo.exc.TorchDynamoException("no kernel")
+
+        return run
+
+    monkeypatch.setattr("operators.dr2.recorded._missing", lambda: None)
+    monkeypatch.setattr(torch, "compile", compile_badly)
+    double = compiled(lambda x: 2 * x)
+    with caplog.at_level(logging.WARNING):
+        assert [float(double(torch.tensor(value))) for value in (1.0, 2.0)] == [2.0, 4.0]
+    assert caplog.text.count("no kernel") == 1
+    monkeypatch.setattr("operators.dr2.recorded._missing", lambda: "there is no C compiler")
+    assert float(compiled(lambda x: 3 * x)(torch.tensor(1.0))) == 3.0
 
 
 def test_normalisation_does_not_care_how_channels_lie() -> None:

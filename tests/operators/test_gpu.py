@@ -12,7 +12,7 @@ from torch import Tensor
 from operators.dr2.engine import Engine, Trajectory
 from operators.dr2.noise import FaceNoise, draws
 from operators.dr2.prior import Precision, Prior, PriorSpec
-from operators.dr2.recorded import recorded
+from operators.dr2.recorded import Recorded, compiled
 from operators.dr2.sampler import Walk
 from operators.dr2.schedule import Schedule
 from operators.dr2.unet import UNet2DModel
@@ -91,7 +91,7 @@ def test_it_agrees_with_the_cpu(prior: Prior) -> None:
 
 def test_what_a_recording_gives_is_not_overwritten() -> None:
     x = torch.rand(8, device="cuda")
-    double = recorded(lambda x: 2 * x, x)
+    double = Recorded(compiled(lambda x: 2 * x), x)
     first = double(x)
     second = double(x + 1)
     torch.testing.assert_close(first, 2 * x)
