@@ -11,9 +11,9 @@ from typing import Any, TextIO
 
 import click
 
-from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.cli import QUARANTINED
 from jobs.options import as_json, config_from, run_options
-from jobs.restore import Interrupted, interruptible
+from jobs.restore import interruptible
 from operators.quality.metrics.names import METRICS
 from pipeline.config import Config, build
 
@@ -182,21 +182,17 @@ def command(
         raise click.UsageError("--grid-step belongs to --select without a value")
     if grid_step is not None and grid_step % STEP:
         raise click.UsageError(f"--grid-step: {grid_step} is no multiple of {STEP}")
-    try:
-        with interruptible():
-            summary = evaluate(
-                config_from(**options),
-                size=size,
-                settings=settings,
-                held_out=held_out,
-                faces=faces,
-                grid=grid_step or STEP if compares else None,
-                weights=weights,
-                address=address,
-            )
-    except Interrupted as error:
-        click.echo("dr2e: interrupted; the same command continues from what is stored", err=True)
-        context.exit(SIGNALLED + error.number)
+    with interruptible("the same command continues from what is stored"):
+        summary = evaluate(
+            config_from(**options),
+            size=size,
+            settings=settings,
+            held_out=held_out,
+            faces=faces,
+            grid=grid_step or STEP if compares else None,
+            weights=weights,
+            address=address,
+        )
     if as_json:
         click.echo(json.dumps(vars(summary), indent=1))
     else:

@@ -9,14 +9,12 @@ from typing import Any, TextIO
 
 import click
 
-from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.cli import QUARANTINED
 from jobs.images import image_config, names_images
 from jobs.options import as_json, config_from, pair_options
-from jobs.restore import Interrupted, interruptible
+from jobs.restore import completing, interruptible
 from pipeline.config import Config, Pairs, build
 from pipeline.driver import execute, prepare
-from pipeline.ledger import LedgerError
-from pipeline.storage import StorageError
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,20 @@ def pairs(config: Config | Mapping[str, Any], *, address: str | None = None, pro
     prepared = prepare(image_config(config) if names_images(config) else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
-    try:
-        from pipeline.pairs.card import README, publish
+    from pipeline.pairs.card import README, publish, published
 
-        facts = publish(output)
-    except (StorageError, LedgerError) as error:
-        if was_complete:
-            raise
-        from pipeline.rounds import RunFailed
-
-        raise RunFailed(f"every unit is committed, but {error}; run it again for what is missing") from error
-    url = output.location.url
-    targets, left_out = sum(facts.targets.values()), dict(facts.left_out.most_common())
-    return Summary(url, f"{url}/{README}", was_complete, facts.pairs, targets, left_out, facts.evaluations)
+    with completing(was_complete):
+        info = (published(output) if was_complete else None) or publish(output)
+    url, splits = output.location.url, info["splits"]
+    return Summary(
+        output=url,
+        card=f"{url}/{README}",
+        was_complete=was_complete,
+        pairs={name: split["num_examples"] for name, split in splits.items()},
+        targets=sum(split["num_targets"] for split in splits.values()),
+        left_out=info["left_out"],
+        evaluations=info["evaluations"],
+    )
 
 
 def with_pairs(config: Config) -> Config:
@@ -86,9 +85,9 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
       dr2=0.7,classical=0.3   shares
 
     Every draw follows from the seed, the photo's key and the pair's number, so a pair does not depend on how many there
-    are. Samples KEY-P.lq.png, KEY-P.hq.png and KEY-P.json lie shuffled in shards/ and, for a tenth of the keys, in
-    validation/; README.md is the data card, train.txt and validation.txt name the shards. Run the same command again to
-    resume.
+    are. Samples KEY-P.lq.png, KEY-P.hq.png and KEY-P.json lie shuffled in shards/ and, for a tenth of the keys, or with
+    --identity of the persons, in validation/; README.md is the data card, train.txt and validation.txt name the shards.
+    Run the same command again to resume.
 
     \b
       dr2e pairs --input faces/ --output pairs
@@ -97,12 +96,8 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for photos with a fault, 128+n signal n.
     """
-    try:
-        with interruptible():
-            summary = pairs(config_from(**options), address=address)
-    except Interrupted as error:
-        click.echo("dr2e: interrupted; the same command continues from what is committed", err=True)
-        context.exit(SIGNALLED + error.number)
+    with interruptible():
+        summary = pairs(config_from(**options), address=address)
     click.echo(json.dumps(vars(summary), indent=1) if as_json else describe(summary))
     context.exit(QUARANTINED if summary.faulty else 0)
 

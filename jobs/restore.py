@@ -61,14 +61,8 @@ def restore(
     prepared = prepare(image_config(config) if images else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
-    try:
+    with completing(was_complete):
         return _summary(output, images, was_complete)
-    except (StorageError, LedgerError) as error:
-        if was_complete:
-            raise
-        from pipeline.rounds import RunFailed
-
-        raise RunFailed(f"every unit is committed, but {error}; run it again for what is missing") from error
 
 
 def _summary(output: Output, images: bool, was_complete: bool) -> Summary:
@@ -92,8 +86,11 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into Interrupted, so that Ray is shut down on the way out."""
+def interruptible(told: str = "the same command continues from what is committed") -> Iterator[None]:
+    """End the command on SIGINT and SIGTERM with its exit code and a line, after Ray was shut down on the way out.
+
+    told: what becomes of the work, behind "interrupted; ".
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
@@ -101,9 +98,26 @@ def interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Interrupted as error:
+        click.echo(f"dr2e: interrupted; {told}", err=True)
+        click.get_current_context().exit(SIGNALLED + error.number)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def completing(was_complete: bool) -> Iterator[None]:
+    """For what follows the last commit: an error of storage then fails a run that had something to do, and may be
+    repeated, and is one of usage where nothing was left to do. Raises RunFailed, StorageError or LedgerError."""
+    try:
+        yield
+    except (StorageError, LedgerError) as error:
+        if was_complete:
+            raise
+        from pipeline.rounds import RunFailed
+
+        raise RunFailed(f"every unit is committed, but {error}; run it again for what is missing") from error
 
 
 @click.command("restore")
@@ -131,12 +145,8 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete with quarantined photos, 128+n signal n.
     """
-    try:
-        with interruptible():
-            summary = restore(config_from(**options), address=address)
-    except Interrupted as error:
-        click.echo("dr2e: interrupted; the same command continues from what is committed", err=True)
-        context.exit(SIGNALLED + error.number)
+    with interruptible():
+        summary = restore(config_from(**options), address=address)
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=1))
     else:

@@ -11,11 +11,11 @@ from typing import Any, TextIO
 import click
 import pyarrow as pa
 
-from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.cli import QUARANTINED
 from jobs.images import holds_images, unpack_restored
 from jobs.options import as_json, parse_storage, storage_options
 from jobs.report import write_page
-from jobs.restore import Interrupted, interruptible
+from jobs.restore import interruptible
 from jobs.status import holds_pairs, opened
 from pipeline.config import Config, ConfigError, load
 from pipeline.ledger import CommitRecord, LedgerError
@@ -180,12 +180,8 @@ def command(
     if dry_run:
         _tell_plan(make_plan(opened(output, storage), codes), as_json)
         return
-    try:
-        with interruptible():
-            summary = retry(output, codes, assignments, storage=storage, address=address)
-    except Interrupted as error:
-        click.echo("dr2e: interrupted; what is committed stays, and the same command tries the rest", err=True)
-        context.exit(SIGNALLED + error.number)
+    with interruptible("what is committed stays, and the same command tries the rest"):
+        summary = retry(output, codes, assignments, storage=storage, address=address)
     click.echo(json.dumps(vars(summary), indent=1) if as_json else describe_summary(summary))
     context.exit(QUARANTINED if summary.quarantined else 0)
 

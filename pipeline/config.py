@@ -110,10 +110,14 @@ class Gate(Section):
     enlargement: float = Field(default=1.15, gt=0, description="times a face may be enlarged from its photo at most")
     niqe: float | None = Field(default=None, description="NIQE of the target at most, for example 5")
     sharpness: float | None = Field(
-        default=None, ge=0, description="variance of the target's Laplacian at least, for example 20"
+        default=None,
+        ge=0,
+        description="variance of the target's Laplacian at least; of 463 sharp faces at 256 px 5 % have less than 43",
     )
     turn: float | None = Field(
-        default=None, gt=0, description="how far the nose is from between the eyes at most, in eye distances: 0.3"
+        default=None,
+        gt=0,
+        description="eye distances the nose is beside the middle of the eyes at most; 5 % of 463 faces have over 0.2",
     )
 
 

@@ -1,7 +1,7 @@
 """What a run makes of photos: restored photos, or training pairs.
 
     restored:  Detect -> Restore -> Enhance,  the paper's figure
-    pairs:     Target -> Degrade
+    pairs:     Target -> MakePairs
 
 The graph, the isolation of a poison and the commit ask here and know no more of it.
 """
@@ -42,9 +42,9 @@ def product_of(config: Config) -> Product:
     if config.pairs is None:
         return RESTORED
     from pipeline.pairs.members import PairWriter
-    from pipeline.pairs.stages import Degrade, Target
+    from pipeline.pairs.stages import MakePairs, Target
 
     writer = PairWriter(config.seed, config.pairs)
     return Product(
-        "making pairs", ((Target, "detect"), (Degrade, "restore")), encode=writer.encode, arrange=writer.arrange
+        "making pairs", ((Target, "detect"), (MakePairs, "restore")), encode=writer.encode, arrange=writer.arrange
     )

@@ -52,6 +52,7 @@ class PairStream:
             ) from None
         self.fingerprint = hashlib.sha256(data).hexdigest()
         self.info: dict[str, Any] = info
+        self._order: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None  # of the round that is read
         self._held: OrderedDict[str, list[tuple[bytes, bytes]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -61,13 +62,19 @@ class PairStream:
     def pair(self, position: int) -> Pair:
         """The pair at a place of the endless stream, counted from 0. Raises InputError for a damaged shard."""
         number, offset = divmod(position, len(self))
-        for place in np.random.default_rng((self.seed, number)).permutation(len(self.shards)):
-            name, count = self.shards[place]
-            if offset < count:
-                low, high = self._shard(name, count)[offset]
-                return decode(low).pixels, decode(high).pixels
-            offset -= count
-        raise AssertionError("the shards hold fewer pairs than they do together")
+        order, ends = self._round(number)
+        place = int(np.searchsorted(ends, offset, side="right"))
+        name, count = self.shards[order[place]]
+        low, high = self._shard(name, count)[offset - int(ends[place]) + count]
+        return decode(low).pixels, decode(high).pixels
+
+    def _round(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The order of the shards in a round through all of them, and where in it each ends."""
+        if self._order is None or self._order[0] != number:
+            order = np.random.default_rng((self.seed, number)).permutation(len(self.shards))
+            ends = np.cumsum([self.shards[place][1] for place in order])
+            self._order = number, order, ends
+        return self._order[1:]
 
     def draw(self, count: int, rng: np.random.Generator, step: int, grey: float) -> tuple[Tensor, Tensor]:
         """The batch of a step: (count, 3, S, S) inputs and (count, 3, H, H) targets, float32 in [-1, 1], flipped, toned

@@ -5,24 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.detect.align import AlignError, align, resize_matrix
 from operators.images import ImageError, Picture, decode
 from pipeline.config import Config
 from pipeline.evaluation.faces import (
     MAX_ENLARGEMENT,
-    NO_FACE,
     TOO_SMALL,
-    LabelError,
     at_size,
     degraded,
-    labelled_landmarks,
 )
 from pipeline.evaluation.settings import of_evaluation
+from pipeline.labels import LabelError, the_face
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, limits, load_detector, surest, use_threads
+from pipeline.stages import Stage, limits, load_detector, use_threads
 from pipeline.watchdog import beat
 
 
@@ -53,10 +48,9 @@ class Degrade(Stage):
         """Give the photo its faces, or reject it."""
         photo.height, photo.width = picture.pixels.shape[:2]
         photo.grey = picture.grey
-        landmarks = self.landmarks(photo, picture)
-        if landmarks is None:
-            photo.reject(NO_FACE, "no face is labelled and none was found")
+        if (face := the_face(photo, picture, self.detector)) is None:
             return
+        landmarks, _ = face
         try:
             truth, matrix = align(picture.pixels, landmarks, self.size)
         except AlignError as error:
@@ -72,11 +66,3 @@ class Degrade(Stage):
             image = degraded(truth, setting, seed=self.seed, key=photo.key, grey=photo.grey)
             crop = at_size(image, self.face_size)
             photo.faces.append(Face(box, 1.0, landmarks, matrix=to_crop, crop=crop))
-
-    def landmarks(self, photo: Photo, picture: Picture) -> NDArray[np.float32] | None:
-        """Labelled, or those of the surest face that is found."""
-        labelled = labelled_landmarks(photo.sidecars)
-        if labelled is not None:
-            return labelled
-        (detections,) = self.detector.detect([picture.pixels])
-        return surest(detections, 1)[0].landmarks if detections else None

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from operators.degrade.classical import draw
 from operators.degrade.steps import resize
 from operators.images import to_grey
 from pipeline.evaluation.settings import CLEAN, Setting
+from pipeline.labels import NO_FACE
 from pipeline.records import Pixels
 
 MAX_ENLARGEMENT = 1.15
 """A face enlarged more than this from its photo is not sharp, and no truth."""
 
-NO_FACE, TOO_SMALL = "face.none", "face.too_small"
+TOO_SMALL = "face.too_small"
 NO_TRUTH = frozenset({NO_FACE, TOO_SMALL})
 """Why a photo without a fault is left out; every other code says that something is wrong with it."""
-
-
-class LabelError(ValueError):
-    """A sample's JSON is not what it should be; one line naming the member."""
-
-
-def labelled_landmarks(sidecars: Iterable[tuple[str, bytes]]) -> NDArray[np.float32] | None:
-    """``landmarks5`` of the first JSON among a sample's members, (5, 2) pixels; None where nobody labelled.
-
-    Raises LabelError when the JSON or its landmarks are broken.
-    """
-    for name, data in sidecars:
-        if name.lower().endswith(".json"):
-            try:
-                landmarks = json.loads(data).get("landmarks5")
-                points = None if landmarks is None else np.asarray(landmarks, np.float32).reshape(5, 2)
-            except (ValueError, TypeError, AttributeError, RecursionError) as error:
-                reason = " ".join(str(error).split())
-                raise LabelError(f"{name}: landmarks5 must be five x, y pairs ({reason})") from None
-            return points
-    return None
 
 
 def degraded(truth: Pixels, setting: Setting, *, seed: int, key: str, grey: bool) -> Pixels:

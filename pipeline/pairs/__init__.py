@@ -1,6 +1,6 @@
 """Training pairs: the stages that make them of good faces, what they become, and the page about them.
 
-shards ─ read ──> Target ──────────> Degrade ──────────> Commit ──> shards/, validation/, manifest/, rejects/
-         tasks    find, align, gate  draw, DR2, blur ...  shuffle,
-                  actors             actors               split
+shards ─ read ──> Target ──────────> MakePairs ────────> Commit ──> shards/, validation/, manifest/, rejects/
+         tasks    find, align, gate  draw, DR2, blur ... shuffle,
+                  actors             actors              split
 """

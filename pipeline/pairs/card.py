@@ -34,8 +34,10 @@ _ACROSS = 4
 
 @dataclass
 class Facts:
-    """What a set of pairs holds. shards: name, bytes and pairs of each tar, by split; left_out: photos by reason."""
+    """What a set of pairs holds. units: commit records, later attempts among them. shards: name, bytes and pairs of
+    each tar, by split; left_out: photos by reason."""
 
+    units: int = 0
     photos: int = 0
     shards: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     targets: Counter[str] = field(default_factory=Counter)
@@ -50,8 +52,9 @@ class Facts:
         return {split: sum(shard["pairs"] for shard in shards) for split, shards in self.shards.items()}
 
 
-def publish(output: Output) -> Facts:
-    """Write the card of what is committed. Raises StorageError, and LedgerError for a broken record or manifest."""
+def publish(output: Output) -> dict[str, Any]:
+    """Write the card of what is committed; returns what dataset_info.json holds. Raises StorageError, and LedgerError
+    for a broken record or manifest."""
     facts = gather(output)
     run = output.run() or {}
     location = output.location
@@ -59,9 +62,22 @@ def publish(output: Output) -> Facts:
         location.put(SHEET, contact_sheet(facts.strips))
     for split, shards in facts.shards.items():
         location.put(f"{split}.txt", "".join(f"{shard['name']}\n" for shard in shards).encode())
-    location.put(INFO, json.dumps(finite(info(facts, run)), indent=1, ensure_ascii=False).encode())
-    location.put(README, readme(facts, run).encode())
-    return facts
+    told = finite(info(facts, run))
+    location.put(INFO, json.dumps(told, indent=1, ensure_ascii=False).encode())
+    location.put(README, readme(facts, run).encode())  # last: it says that the card is whole
+    return dict(told)
+
+
+def published(output: Output) -> dict[str, Any] | None:
+    """What dataset_info.json holds, if the card is of all that is committed now; costs one listing and not a manifest
+    per unit. Raises StorageError."""
+    data = output.location.read_or_none(INFO) if output.location.exists(README) else None
+    try:
+        told = json.loads(data or b"null")
+        is_of_now = told["format"] == FORMAT and told["units"] == len(output.committed())
+    except (ValueError, KeyError, TypeError):
+        return None
+    return dict(told) if is_of_now else None
 
 
 def gather(output: Output) -> Facts:
@@ -79,6 +95,7 @@ def gather(output: Output) -> Facts:
 
 def _add(facts: Facts, record: CommitRecord, rows: pa.Table) -> None:
     made: Counter[str] = Counter()
+    facts.units += 1
     for row in rows.to_pylist():
         facts.photos += 1
         if row["status"] == "rejected":
@@ -113,6 +130,7 @@ def info(facts: Facts, run: Mapping[str, Any]) -> dict[str, Any]:
             for split, folder in SPLITS.items()
         },
         "features": {"lq.png": "image", "hq.png": "image", "json": "json"},
+        "units": facts.units,
         "photos": facts.photos,
         "left_out": dict(facts.left_out.most_common()),
         "recipes": dict(facts.recipes.most_common()),

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from operators.detect.align import AlignError, align, resize_matrix
 from operators.images import ImageError, Picture, decode, to_grey
 from operators.pairs import gate
 from pipeline.config import Config, Pairs
-from pipeline.evaluation.faces import NO_FACE, LabelError, labelled_landmarks
+from pipeline.labels import LabelError, the_face
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, finite, limits, load_detector, surest, to_unit_range, use_threads
+from pipeline.stages import Stage, finite, limits, load_detector, to_unit_range, use_threads
 from pipeline.watchdog import beat, pulse
 
 if TYPE_CHECKING:
@@ -52,10 +49,9 @@ class Target(Stage):
         """Give the photo its target, or reject it."""
         photo.height, photo.width = picture.pixels.shape[:2]
         photo.grey = picture.grey
-        landmarks, score = self.landmarks(photo, picture)
-        if landmarks is None:
-            photo.reject(NO_FACE, "no face is labelled and none was found")
+        if (face := the_face(photo, picture, self.detector)) is None:
             return
+        landmarks, score = face
         image, matrix = align(picture.pixels, landmarks, self.size)
         niqe = None if self.niqe is None else float(self.niqe.score(to_unit_range([image]))[0])
         enlargement = math.hypot(matrix[0, 0], matrix[1, 0])
@@ -66,19 +62,8 @@ class Target(Stage):
         to_crop = resize_matrix(matrix, self.size, self.face_size)
         photo.faces = [Face(box, score, landmarks, matrix=to_crop, image=image, niqe_out=finite(niqe))]
 
-    def landmarks(self, photo: Photo, picture: Picture) -> tuple[NDArray[np.float32] | None, float]:
-        """Labelled, or those of the surest face that is found; and how sure it is."""
-        labelled = labelled_landmarks(photo.sidecars)
-        if labelled is not None:
-            return labelled, 1.0
-        (detections,) = self.detector.detect([picture.pixels])
-        if not detections:
-            return None, 0.0
-        (found,) = surest(detections, 1)
-        return found.landmarks, found.score
 
-
-class Degrade(Stage):
+class MakePairs(Stage):
     """From a target to its pairs: one `Face` each, `crop` the low-quality image, `image` the target.
 
     `reason` is the recipe's name, `candidates` the draw a pair was made with, and on what, for the last digit of a

@@ -16,7 +16,7 @@ from operators.training.split import held_out
 from pipeline.config import ConfigError, load
 from pipeline.config import Unit as UnitLimits
 from pipeline.evaluation.degrade import Degrade
-from pipeline.evaluation.faces import LabelError, at_size, degraded, labelled_landmarks
+from pipeline.evaluation.faces import at_size, degraded
 from pipeline.evaluation.measure import versions
 from pipeline.evaluation.results import METHODS, FaceResult, PhotoResult, Version, from_parquet, to_parquet, values
 from pipeline.evaluation.sample import choose, rank
@@ -31,6 +31,7 @@ from pipeline.evaluation.sheets import ROWS, sheets
 from pipeline.evaluation.statistics import mean, rows
 from pipeline.evaluation.table import document, markdown
 from pipeline.inputs import InputError, resolve_inputs
+from pipeline.labels import LabelError, labelled_landmarks
 from pipeline.records import Face, Photo
 from pipeline.tar import write_shard
 
