@@ -52,7 +52,7 @@ _USAGE_ERRORS = {
     "operators.training.weights": ("WeightsError",),
     "operators.pairs.recipes": ("RecipeError",),
 }
-_FAILURES = {"pipeline.rounds": ("RunFailed",)}
+_FAILURES = {"pipeline.rounds": ("RunFailed",), "pipeline.processes": ("ProcessError",)}
 
 
 class Commands(click.Group):

@@ -37,6 +37,12 @@ class _SampleSize(click.ParamType):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Local file that notes what was read; the same command with it goes on where it stopped.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that read, each sixteen units at once; else as many as cores, 8 at most.",
+)
 @storage_options
 @as_json
 @click.pass_context
@@ -47,6 +53,7 @@ def command(
     sample: Sample | None,
     seed: int,
     journal: Path | None,
+    processes: int | None,
     storage_options: str | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +80,7 @@ def command(
     drawn = sample and Sample(sample.count, sample.percent, seed)
     began = time.monotonic()
     with Journal(journal, place.url) if journal else nullcontext() as notes:
-        found = _with_progress(place, drawn, notes, quiet=as_json)
+        found = _with_progress(place, drawn, notes, processes, quiet=as_json)
     if as_json:
         answer = {**asdict(found), "seconds": round(time.monotonic() - began, 3), "sampled": drawn is not None}
         click.echo(json.dumps(answer, indent=1))
@@ -98,9 +105,11 @@ def summary(found: Verification, sampled: bool, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _with_progress(place: Location, sample: Sample | None, journal: Journal | None, quiet: bool) -> Verification:
+def _with_progress(
+    place: Location, sample: Sample | None, journal: Journal | None, processes: int | None, quiet: bool
+) -> Verification:
     with tqdm(unit=" units", desc="verify", disable=quiet) as bar:
-        return verify(place, sample, journal, _shown(bar))
+        return verify(place, sample, journal, _shown(bar), processes)
 
 
 def _shown(bar: tqdm) -> Callable[[Checked], None]:

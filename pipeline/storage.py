@@ -140,12 +140,12 @@ class Location:
     def read(self, name: str) -> bytes:
         """The bytes of an object; StorageError when there is none."""
         path = self._path(name)
-        return bytes(self._trying("read", name, lambda: self._fs.cat_file(path)))
+        return bytes(self._trying("read", name, lambda: self._fs.cat_file(path, **self._at_once)))
 
     def read_or_none(self, name: str) -> bytes | None:
         """The bytes of an object; None when there is none."""
         path = self._path(name)
-        data = self._trying("read", name, lambda: _or_none(self._fs.cat_file, path))
+        data = self._trying("read", name, lambda: _or_none(lambda path: self._fs.cat_file(path, **self._at_once), path))
         return None if data is None else bytes(data)
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
@@ -315,6 +315,11 @@ class Location:
                 raise OSError(f"this protocol needs another package ({error})") from error
             except ValueError as error:
                 raise OSError(f"fsspec knows no such protocol ({error})") from error
+
+    @property
+    def _at_once(self) -> dict[str, Any]:
+        """Arguments for reading a whole object in one request; else s3fs asks for its size first."""
+        return {"max_concurrency": 1} if self._is_s3 else {}
 
     @property
     def _protocol(self) -> str:

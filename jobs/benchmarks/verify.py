@@ -19,9 +19,10 @@ from jobs.benchmarks.host import cpu
 from jobs.benchmarks.outputs import make_output
 from jobs.options import as_json, parse_storage, storage_options
 from pipeline.config import ConfigError
-from pipeline.ledger import StoredObject
+from pipeline.ledger import commit_name
 from pipeline.output import Output
 from pipeline.parallel import ordered
+from pipeline.processes import ordered_in_processes, processors
 from pipeline.storage import Location
 from pipeline.verification import READERS, Journal, verify
 from pipeline.verification.stream import BLOCK
@@ -50,6 +51,7 @@ class Timing:
     "--output", metavar="URL", help="Empty folder or prefix to build it at, and leave it; else a temporary one."
 )
 @click.option("--rounds", default=3, show_default=True, help="Times each way is run, in turns; the fastest counts.")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that read; else as many as verify takes.")
 @click.option("--cold", is_flag=True, help="Drop the files from the page cache before each way (local folders).")
 @storage_options
 @as_json
@@ -59,6 +61,7 @@ def command(
     photo_kb: int,
     output: str | None,
     rounds: int,
+    processes: int | None,
     cold: bool,
     storage_options: str | None,
     as_json: bool,
@@ -67,7 +70,7 @@ def command(
 
     An output of made-up photos is committed as a run commits them, and then read: as verify reads it but without
     hashing or checking; by verify; and by verify again with the journal of the first time. Hashing alone is of as
-    many bytes that are in memory already. All with the same number of threads, one after the other.
+    many bytes that are in memory already. Both readings with the same processes and threads, one after the other.
     """
     with _place(output, parse_storage(storage_options)) as location:
         if location.entries():
@@ -75,31 +78,37 @@ def command(
         if cold and not location.is_local:
             raise ConfigError("--cold is for local folders: what a server keeps in memory is its own affair")
         make_output(location, units, photos, photo_kb * 1000)
-        timings = measure(location, rounds, cold)
+        processes = processes or processors()
+        timings = measure(location, rounds, processes, cold)
     if as_json:
-        click.echo(json.dumps({"machine": cpu(), "timings": [asdict(timing) for timing in timings]}, indent=1))
+        ways = [asdict(timing) for timing in timings]
+        click.echo(json.dumps({"machine": cpu(), "processes": processes, "timings": ways}, indent=1))
     else:
         where = "local disk" if location.is_local else location.url.partition("://")[0]
-        click.echo(f"{cpu()}; {units:,} units on {where}{', cold' if cold else ''}\n\n{table(timings)}")
+        where += f"{', cold' if cold else ''}; {processes} processes"
+        click.echo(f"{cpu()}; {units:,} units on {where}\n\n{table(timings)}")
 
 
-def measure(location: Location, rounds: int, cold: bool = False) -> list[Timing]:
+def measure(location: Location, rounds: int, processes: int, cold: bool = False) -> list[Timing]:
     """Time the ways in turns, several rounds of them, for a machine may be busy with other things.
 
-    cold: read from the disk, not from memory.
+    processes: that read, their start included. cold: read from the disk, not from memory.
     """
-    objects = [stored for record in Output(location).records() for stored in record.objects]
-    size = sum(stored.bytes for stored in objects)
+    objects: list[tuple[str, int]] = []
+    for record in Output(location).records():
+        objects.append((commit_name(record.unit), 0))
+        objects += [(stored.name, stored.bytes) for stored in record.objects]
+    size = sum(count for _, count in objects)
     with tempfile.TemporaryDirectory(prefix="dr2e-bench-") as folder:
         journal = Path(folder) / "journal"
 
         def verified() -> None:
             with Journal(journal, location.url) as notes:
-                if findings := verify(location, journal=notes).findings:
+                if findings := verify(location, journal=notes, processes=processes).findings:
                     raise RuntimeError(f"the output just built does not verify: {findings[0].message}")
 
         ways: dict[str, Callable[[], object]] = {
-            "read": lambda: _drain(_read(location, objects)),
+            "read": lambda: _drain(ordered_in_processes(_Reader(location), objects, processes, READERS)),
             "sha256 in memory": lambda: _hash(size),
             "verify": verified,
             "verify again, with its journal": verified,
@@ -129,14 +138,17 @@ def _place(output: str | None, options: dict[str, object]) -> Iterator[Location]
         yield Location(folder)
 
 
-def _read(location: Location, objects: Iterable[StoredObject]) -> Iterator[int]:
-    """Read every object in requests as large as those of verify, and forget it."""
+@dataclass(frozen=True)
+class _Reader:
+    """Reads an object in requests as large as those of verify, one whose size is not known in one, and forgets it."""
 
-    def read(stored: StoredObject) -> int:
-        starts = range(0, stored.bytes, BLOCK)
-        return sum(len(location.read_range(stored.name, at, min(at + BLOCK, stored.bytes))) for at in starts)
+    location: Location
 
-    return ordered(read, objects, READERS)
+    def __call__(self, stored: tuple[str, int]) -> int:
+        name, size = stored
+        if not size:
+            return len(self.location.read(name))
+        return sum(len(self.location.read_range(name, at, min(at + BLOCK, size))) for at in range(0, size, BLOCK))
 
 
 def _hash(size: int) -> None:

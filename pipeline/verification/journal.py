@@ -49,17 +49,19 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
 
-    def __contains__(self, unit_and_record: tuple[str, bytes]) -> bool:
-        """Whether the unit (name, bytes of its commit record) was read back and well."""
-        unit, record = unit_and_record
-        return self._well.get(unit) == _digest(record)
+    def record_of(self, unit: str) -> bytes | None:
+        """The digest of the commit record with which a unit was read back and well; None where it was not."""
+        return self._well.get(unit)
 
     def note(self, unit: str, attempt: str, record: bytes, findings: Sequence[Finding]) -> None:
-        """Note that a unit was read back, and what was found. Written through before this returns."""
+        """Note that a unit was read back, and what was found. Written through before this returns.
+
+        record: the digest of its commit record.
+        """
         line = {
             "unit": unit,
             "attempt": attempt,
-            "record": _digest(record).hex(),
+            "record": record.hex(),
             "findings": [asdict(finding) for finding in findings],
         }
         self._write(line)
@@ -108,7 +110,8 @@ class Journal:
             raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from None
 
 
-def _digest(record: bytes) -> bytes:
+def digest(record: bytes) -> bytes:
+    """Of the bytes of a commit record, as the journal notes it."""
     return hashlib.sha256(record).digest()
 
 

@@ -6,20 +6,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.ledger import COMMITS, RUN, CommitRecord, LedgerError, commit_name, unit_of_commit
+from pipeline.ledger import COMMITS, RUN, unit_of_commit
 from pipeline.parallel import ordered
+from pipeline.processes import ordered_in_processes, processors
 from pipeline.storage import Location, StorageError
 from pipeline.units import base_unit, parse_unit_id
 from pipeline.verification.findings import Finding, Remedies
 from pipeline.verification.journal import Journal
 from pipeline.verification.keys import Keys, shard_of
-from pipeline.verification.record import SUFFIXES, belongs, missing_objects
+from pipeline.verification.reader import UnitFound, UnitReader, UnitTask
+from pipeline.verification.record import SUFFIXES
 from pipeline.verification.sample import Sample
-from pipeline.verification.unit import check_unit
 
 READERS = 16
-"""Units read at once: object stores answer slowly but in parallel, and hashing leaves Python's lock alone."""
+"""Units a process reads at once: object stores answer slowly but in parallel, and hashing needs no lock."""
 
+MANY = 200  # units that make up for the second that the start of other processes takes
 _GIVE_UP = 3 * READERS  # units in a row that storage refused to read: not they are broken, it is
 
 
@@ -44,27 +46,12 @@ class Verification:
     findings: list[Finding] = field(default_factory=list)
 
 
-@dataclass
-class _Unit:
-    """What became of a unit. shard: by its record; record: its bytes, attempt its id, when it was read back now."""
-
-    name: str
-    shard: str = ""
-    attempt: str = ""
-    record: bytes = b""
-    was_read: bool = False
-    was_read_before: bool = False
-    findings: list[Finding] = field(default_factory=list)
-    photos: list[tuple[str, bool]] = field(default_factory=list)
-    bytes: int = 0
-    failed: bool = False
-
-
 def verify(
     location: Location,
     sample: Sample | None = None,
     journal: Journal | None = None,
     on_unit: Callable[[Checked], None] | None = None,
+    processes: int | None = None,
 ) -> Verification:
     """Hold the output at `location` against its commit records, and read its units back.
 
@@ -74,23 +61,28 @@ def verify(
     A run without any unit is a finding as well.
 
     sample: read only these units back. journal: leave out the tars of units that were read before, and note the
-    others. on_unit: called after each unit. Writes nothing to the output, and may be called during a run.
+    others. on_unit: called after each unit. processes: that read; None: as many as cores, and this one alone where
+    there is little to read. Writes nothing to the output, and may be called during a run.
 
     Memory grows with the number of objects (their names and sizes), not with their bytes.
-    Raises StorageError when storage cannot be listed or goes on refusing; one object it refuses is a finding.
+    Raises StorageError when storage cannot be listed or goes on refusing (one object it refuses is a finding), and
+    ProcessError when a process that reads is killed.
     """
-    return _Verifier(location, sample, journal).run(on_unit)
+    return _Verifier(location, sample, journal, processes).run(on_unit)
 
 
 class _Verifier:
-    def __init__(self, location: Location, sample: Sample | None, journal: Journal | None) -> None:
+    def __init__(
+        self, location: Location, sample: Sample | None, journal: Journal | None, processes: int | None
+    ) -> None:
         self.location, self.journal = location, journal
         # Records before objects: what a record of this listing names is in the later one.
         names = (unit_of_commit(entry.name) for entry in location.entries(COMMITS))
         self.units = sorted(name for name in names if name is not None)
         self.remedies = Remedies(location.url, self.units)
-        self.sizes = {entry.name: entry.size for kind in SUFFIXES for entry in location.entries(kind)}
+        self.objects, self.sizes = _sizes(location)
         self.chosen = set(self.units) if sample is None else sample.draw(self.units)
+        self.processes = processes or (processors() if len(self.units) >= MANY else 1)
 
     def run(self, on_unit: Callable[[Checked], None] | None) -> Verification:
         found = Verification(units=len(self.units))
@@ -98,7 +90,7 @@ class _Verifier:
         repeated: list[Finding] = []
         shards: dict[str, str] = {}
         gaps, refused = _gaps(self.units), 0
-        for done, unit in enumerate(ordered(self._unit, self.units, READERS), 1):
+        for done, unit in enumerate(self._read(), 1):
             found.findings += unit.findings
             found.bytes += unit.bytes
             found.read += unit.was_read
@@ -120,43 +112,21 @@ class _Verifier:
         found.findings += repeated
         if not self.units and self.location.exists(RUN):
             message = "a run was started here, and nothing is committed"
-            if self.sizes:
-                message += f"; {len(self.sizes):,} objects are there that no record names"
+            if self.objects:
+                message += f"; {self.objects:,} objects are there that no record names"
             found.findings.append(Finding(COMMITS, "output.empty", message, self.remedies.begin()))
         return found
 
-    def _unit(self, name: str) -> _Unit:
-        """Everything about one unit; runs in a thread."""
-        unit = _Unit(name)
-        try:
-            self._check(unit)
-        except StorageError as error:
-            unit.failed = True
-            unit.findings.append(Finding(commit_name(name), "commit.unreadable", str(error), self.remedies.retry(name)))
-        except LedgerError as error:
-            remedy = self.remedies.unreadable(name, str(error))
-            unit.findings.append(Finding(commit_name(name), "commit.unreadable", str(error), remedy))
-        return unit
+    def _tasks(self) -> Iterator[UnitTask]:
+        for name in self.units:
+            noted = self.journal.record_of(name) if self.journal is not None else None
+            yield UnitTask(name, self.sizes.pop(name, {}), name in self.chosen, noted)
 
-    def _check(self, unit: _Unit) -> None:
-        data = self.location.read_or_none(commit_name(unit.name))
-        if data is None:
-            raise LedgerError(
-                f"{commit_name(unit.name)} was listed and is not there any more; was it deleted just now?"
-            )
-        record = CommitRecord.from_json(data, commit_name(unit.name))
-        unit.shard, unit.attempt, unit.record = record.shard, record.attempt, data
-        unit.findings += belongs(record, unit.name, self.remedies)
-        if unit.findings:
-            return
-        unit.findings += missing_objects(self.location, record, self.sizes, self.remedies)
-        if unit.findings or unit.name not in self.chosen:
-            return
-        unit.was_read_before = self.journal is not None and (unit.name, data) in self.journal
-        unit.was_read = not unit.was_read_before
-        check = check_unit(self.location, record, self.remedies, manifest_only=unit.was_read_before)
-        unit.findings += check.findings
-        unit.photos, unit.bytes, unit.failed = check.photos, check.bytes, check.failed
+    def _read(self) -> Iterator[UnitFound]:
+        reader = UnitReader(self.location, self.remedies)
+        if self.processes > 1:
+            return ordered_in_processes(reader, self._tasks(), self.processes, READERS)
+        return ordered(reader, self._tasks(), READERS)
 
     def _gap(self, shard: str, name: str, parts: Mapping[int, set[int]]) -> Iterator[Finding]:
         """What a shard lacks. shard: its id; name: as the input calls it; parts: those done, by their number in all."""
@@ -171,6 +141,16 @@ class _Verifier:
             units = [f"{shard}-{part:04d}-of-{count:04d}" for part in missing]
             message = f"parts {missing} of {count} are not committed"
             yield Finding(name, "unit.missing", message, self.remedies.finish(units, name))
+
+
+def _sizes(location: Location) -> tuple[int, dict[str, dict[str, int]]]:
+    """How many objects there are, and their bytes by name, by the unit that their names say (KIND/UNIT-ATTEMPT.tar)."""
+    count, sizes = 0, defaultdict[str, dict[str, int]](dict)
+    for kind in SUFFIXES:
+        for entry in location.entries(kind):
+            count += 1
+            sizes[entry.name.removeprefix(f"{kind}/").rpartition("-")[0]][entry.name] = entry.size
+    return count, sizes
 
 
 def _gaps(units: Sequence[str]) -> dict[str, dict[int, set[int]]]:

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.commit import CommitContext, commit_unit
-from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject
+from pipeline.ledger import MANIFEST, REJECTS, SHARDS, CommitRecord, StoredObject, commit_name
 from pipeline.members import sha256
 from pipeline.output import Output
 from pipeline.records import Photo
 from pipeline.storage import Location, StorageError
 from pipeline.tar import scan, write_shard
-from pipeline.verification import Checked, Finding, Sample, verify
+from pipeline.verification import Checked, Finding, Journal, Sample, verify
 from pipeline.verification.findings import Remedies
 from pipeline.verification.keys import Keys
 
@@ -504,6 +504,29 @@ def test_it_reads_from_s3_what_it_reads_from_disk(s3: Any, make_unit: MakeUnit, 
     assert [finding.subject for finding in verify(location).findings] == [shard.name]
     location.delete(shard.name)
     assert [finding.code for finding in verify(location).findings] == ["object.missing"]
+
+
+def test_several_processes_find_what_one_does(
+    s3: Any, make_unit: MakeUnit, context: CommitContext, tmp_path: Path
+) -> None:
+    location = Location(s3.folder(), s3.options)
+    units = [f"s-12345678-{part:04d}-of-0008" for part in range(8)]
+    records = [commit_unit(location, make_unit(unit, part, 8), context).record for part, unit in enumerate(units)]
+    for record, kind in ((records[2], SHARDS), (records[5], MANIFEST)):
+        stored = record.object(kind)
+        assert stored is not None
+        location.put(stored.name, location.read(stored.name)[:-1] + b"x")
+    location.delete(commit_name(units[6]))
+    alone = verify(location, processes=1)
+    assert len(alone.findings) == 3 and alone.read == 7
+    shown: list[str] = []
+    with Journal(tmp_path / "j", location.url) as journal:
+        together = verify(location, journal=journal, on_unit=lambda checked: shown.append(checked.unit), processes=2)
+    assert together == alone
+    assert shown == [unit for unit in units if unit != units[6]], "in order, as its journal is"
+    with Journal(tmp_path / "j", location.url) as journal:
+        again = verify(location, journal=journal, processes=3)
+    assert (again.read, again.read_before, again.findings) == (2, 5, alone.findings)
 
 
 def test_a_sample_reads_some_units_and_looks_for_all(place: Place) -> None:

@@ -1,0 +1,15 @@
+"""What tests have other processes do: importable there, as the tests' own modules are not."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def kill_self(number: int) -> None:
+    os.kill(os.getpid(), number)
