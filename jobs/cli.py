@@ -32,6 +32,8 @@ _COMMANDS = {
     "train": "Train a built-in model on your own shards.",
     "inspect": "Show every candidate of a face, with its scores and the choice.",
     "evaluate": "Degrade sharp faces, restore them, and measure what came back.",
+    "compare": "Compare two evaluations, face by face.",
+    "curate": "Learn from a collection's own restored faces: one round, measured.",
     "bench": "Measure speed, several ways side by side.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",
     "fit-selection": "Fit what chooses (N, tau) per face to a measured grid.",

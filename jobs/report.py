@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.options import parse_storage, storage_options
-from jobs.status import holds_pairs, opened
+from jobs.status import opened, product_of
 from pipeline.output import Output
 
 
@@ -22,7 +22,7 @@ def report(output: str, storage: Mapping[str, Any] | None = None) -> str:
 
 def write_page(output: Output) -> str:
     """Write report.html, or the data card of training pairs; returns its URL."""
-    if holds_pairs(output):
+    if product_of(output) == "pairs":
         from pipeline.pairs.card import README, publish
 
         publish(output)

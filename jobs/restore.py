@@ -57,6 +57,8 @@ def restore(
     config = config if isinstance(config, Config) else build(config)
     if config.pairs is not None:
         raise ConfigError("pairs: these settings make training pairs, which is what 'dr2e pairs' does")
+    if config.keep is not None:
+        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
     images = names_images(config)
     prepared = prepare(image_config(config) if images else config)
     output, was_complete = prepared.run.output, prepared.plan.complete

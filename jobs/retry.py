@@ -16,7 +16,7 @@ from jobs.images import holds_images, unpack_restored
 from jobs.options import as_json, parse_storage, storage_options
 from jobs.report import write_page
 from jobs.restore import interruptible
-from jobs.status import holds_pairs, opened
+from jobs.status import opened, product_of
 from pipeline.config import Config, ConfigError, load
 from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
@@ -83,7 +83,7 @@ def retry(
 
 def finish(output: Output) -> None:
     """What follows once photos have joined an output: files where they came as files, and the page about it."""
-    if holds_images(output) and not holds_pairs(output):
+    if holds_images(output) and product_of(output) == "photos":
         unpack_restored(output)
     write_page(output)
 

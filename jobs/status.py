@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -29,9 +29,10 @@ def opened(output: str, storage: Mapping[str, Any] | None) -> Output:
     return found
 
 
-def holds_pairs(output: Output) -> bool:
-    """Whether it is the output of `dr2e pairs`. Raises StorageError, LedgerError."""
-    return bool(((output.run() or {}).get("config") or {}).get("pairs"))
+def product_of(output: Output) -> Literal["photos", "pairs", "faces"]:
+    """What it holds: restored photos, or what `dr2e pairs` or `dr2e curate` makes. Raises StorageError, LedgerError."""
+    config = (output.run() or {}).get("config") or {}
+    return "pairs" if config.get("pairs") else "faces" if config.get("keep") else "photos"
 
 
 def table(status: Status) -> str:

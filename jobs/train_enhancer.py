@@ -17,6 +17,7 @@ from jobs.training.enhancer_figures import contact_sheet, measure, table
 from jobs.training.enhancer_pairs import Mix
 from jobs.training.options import training_options
 from jobs.training.sources import FromFaces, FromPairs, Source
+from operators import weights
 from operators.dr2.checkpoints import load_prior
 from operators.enhance.builtin import KIND, BuiltinEnhancer, save_enhancer
 from operators.enhance.critic import Adversaries, adversarial_loss
@@ -68,6 +69,9 @@ class PairLoss:
 @click.option("--critic-weight", default=0.0, show_default=True, help="Weight of the critic in the enhancer's loss.")
 @click.option("--critic-from", default=0, show_default=True, help="The critic is idle before this step.")
 @click.option(
+    "--begin", metavar="MODEL", help="Weights to begin with: 'builtin' or a file of this command; else drawn ones."
+)
+@click.option(
     "--blend",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Weights of an enhancer that began as this one did, mixed into the result.",
@@ -88,6 +92,7 @@ def command(
     dr2_from: int,
     critic_weight: float,
     critic_from: int,
+    begin: str | None,
     blend: Path | None,
     blend_share: float,
     grey_share: float,
@@ -107,6 +112,8 @@ def command(
         config.check_sides(size)
         mix = Mix(dr2_share, grey_share)
         prior = load_prior(prior_source, device=plan.device) if dr2_share and data else None
+        first = weights.builtin("enhancer") if begin == "builtin" else Path(begin) if begin else None
+        start = load_weights(first, KIND)[0] if first else None
         other = load_weights(blend, KIND)[0] if blend else None
         if other is not None:
             interpolated(FaceEnhancer(config).state_dict(), other, blend_share)  # refused now, not after training
@@ -127,6 +134,11 @@ def command(
 
     torch.manual_seed(plan.seed)
     networks = Adversaries(config).to(memory_format=torch.channels_last)
+    if start is not None:
+        try:
+            networks.enhancer.load_state_dict(start)
+        except RuntimeError:
+            raise WeightsError(f"{begin} is another network than the one trained here") from None
     loss = PairLoss(source.draw, batch, plan.device, critic_from=critic_from, critic_weight=critic_weight)
     result = train(networks, loss, plan, click.echo)
     state = {
@@ -140,6 +152,7 @@ def command(
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
         **source.facts, "critic_weight": critic_weight, "critic_from": critic_from,
+        "begin": sha256_file(first) if first else None,
         "blend": {"sha256": sha256_file(blend), "share": blend_share} if blend else None,
     }  # fmt: skip
     save_enhancer(

@@ -9,7 +9,7 @@ import click
 from tqdm import tqdm
 
 from jobs.options import as_json, parse_storage, storage_options
-from jobs.status import holds_pairs, opened
+from jobs.status import opened, product_of
 from pipeline.config import ConfigError
 from pipeline.storage import Location
 from pipeline.unpacking import unpack
@@ -30,8 +30,8 @@ def command(output: str, destination: str, storage_options: str | None, as_json:
     """
     options = parse_storage(storage_options)
     source = opened(output, options)
-    if holds_pairs(source):
-        raise ConfigError(f"{output} holds training pairs and no restored photos; loaders read its tars as they are")
+    if (product := product_of(source)) != "photos":
+        raise ConfigError(f"{output} holds {product} to train on and no photos; loaders read its tars as they are")
     with tqdm(unit=" photos", desc="unpack", disable=as_json or None) as bar:
         counts = unpack(source, Location(destination, options), lambda _: bar.update() and None)
     if as_json:

@@ -162,6 +162,15 @@ class Pairs(Section):
         return Mixture(Mixture.parse(self.recipe).weights, {"dr2": dr2, "classical": classical})
 
 
+class Keep(Section):
+    """Restored faces that are good enough to learn from, instead of restored photos."""
+
+    gain: float = Field(default=0.5, description="NIQE of the face that came less NIQE of what became of it, at least")
+    niqe: float | None = Field(default=None, description="NIQE of what became of it at most, for example 5")
+    fidelity: float = Field(default=0.96, le=1, description="structure left at coarse scales at least; 1 is all")
+    moved: float = Field(default=0.12, gt=0, description="eye distances its landmarks are elsewhere at most")
+
+
 class Pool(Section):
     """Actors of one stage. Not part of the result: it may change between a run and its resumption."""
 
@@ -239,8 +248,15 @@ class Config(Section):
     enhance: Enhance = Enhance()
     write: Write = Write()
     pairs: Pairs | None = Field(default=None, description="make training pairs instead of restored photos")
+    keep: Keep | None = Field(default=None, description="keep good restored faces instead of restored photos")
     resources: Resources = Resources()
     storage: Storage = Field(default_factory=Storage, repr=False)
+
+    @model_validator(mode="after")
+    def _makes_one_thing(self) -> Self:
+        if self.pairs is not None and self.keep is not None:
+            raise ValueError("pairs and keep: a run makes one of them")
+        return self
 
     @field_validator("input", mode="before")
     @classmethod

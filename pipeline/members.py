@@ -95,6 +95,19 @@ def rejected_members(photo: Photo) -> list[Member]:
     return [*members, (_Names(photo).free("error.json"), _json(reason))]
 
 
+def licence(sidecars: Iterable[tuple[str, bytes]]) -> str | None:
+    """What the sample's own JSON says under "licence" or "license"; None where it says nothing."""
+    for name, data in sidecars:
+        if name.lower().endswith(".json"):
+            try:
+                told = json.loads(data)
+                found = told.get("licence", told.get("license"))
+            except (ValueError, AttributeError, RecursionError):
+                return None
+            return found if isinstance(found, str) else None
+    return None
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -1,7 +1,8 @@
-"""What a run makes of photos: restored photos, or training pairs.
+"""What a run makes of photos: restored photos, training pairs, or good faces to make pairs of.
 
     restored:  Detect -> Restore -> Enhance,  the paper's figure
     pairs:     Target -> MakePairs
+    kept:      Detect -> Restore -> Enhance and choose
 
 The graph, the isolation of a poison and the commit ask here and know no more of it.
 """
@@ -39,6 +40,8 @@ RESTORED = Product(
 
 def product_of(config: Config) -> Product:
     """What the run of `config` makes."""
+    if config.keep is not None:
+        return _kept()
     if config.pairs is None:
         return RESTORED
     from pipeline.pairs.members import PairWriter
@@ -48,3 +51,15 @@ def product_of(config: Config) -> Product:
     return Product(
         "making pairs", ((Target, "detect"), (MakePairs, "restore")), encode=writer.encode, arrange=writer.arrange
     )
+
+
+def _kept() -> Product:
+    from pipeline.keeping.members import kept_members
+    from pipeline.keeping.stages import DetectSome, KeepBetter
+
+    stages: tuple[tuple[type[Stage], Pool], ...] = (
+        (DetectSome, "detect"),
+        (Restore, "restore"),
+        (KeepBetter, "enhance"),
+    )
+    return Product("restoring, keeping what became better", stages, encode=kept_members, arrange=in_order)

@@ -14,7 +14,7 @@ from operators.images import encode_png
 from operators.training.split import held_out
 from pipeline.config import Pairs
 from pipeline.ledger import SHARDS, VALIDATION, StoredObject, finite
-from pipeline.members import CommitContext, Member, Written, sha256
+from pipeline.members import CommitContext, Member, Written, licence, sha256
 from pipeline.records import Face, Photo
 
 FORMAT = "dr2e.pair/1"
@@ -95,19 +95,6 @@ def identity(key: str, pattern: str | None) -> str:
     if found is None:
         return key
     return found.group(1 if found.re.groups else 0) or key
-
-
-def licence(sidecars: Iterable[tuple[str, bytes]]) -> str | None:
-    """What the sample's own JSON says under "licence" or "license"; None where it says nothing."""
-    for name, data in sidecars:
-        if name.lower().endswith(".json"):
-            try:
-                told = json.loads(data)
-                found = told.get("licence", told.get("license"))
-            except (ValueError, AttributeError, RecursionError):
-                return None
-            return found if isinstance(found, str) else None
-    return None
 
 
 def _pixels(image: Any) -> Any:

@@ -33,9 +33,10 @@ from operators.training.split import held_out
 from operators.training.weights import load_weights
 from pipeline.config import Config, ConfigError, load
 from pipeline.inputs import InputError
+from pipeline.members import licence
 from pipeline.output import Output
 from pipeline.pairs.again import low_quality
-from pipeline.pairs.members import identity, licence
+from pipeline.pairs.members import identity
 from pipeline.tar import write_shard
 
 SIZE, PER_FACE = 32, 3
@@ -172,7 +173,7 @@ def test_commands_about_outputs_know_pairs(made: tuple[Path, Summary], tmp_path:
     (output / "README.md").unlink()
     assert report(str(output)) == f"{output}/README.md"
     assert (output / "README.md").read_bytes() == before and not (output / "report.html").exists()
-    with pytest.raises(ConfigError, match="holds training pairs"):
+    with pytest.raises(ConfigError, match="holds pairs to train on"):
         CliRunner().invoke(unpack, [str(output), str(tmp_path)], catch_exceptions=False)
 
 
@@ -218,6 +219,26 @@ def test_ray_data_trains_from_it(made: tuple[Path, Summary], cluster: str) -> No
         tuple(zip(*several[start : start + 4], strict=True)) for start in itertools.cycle(range(0, len(several), 4))
     )
     losses = train_a_little(itertools.islice(batches, 40))
+    assert losses[-1] < losses[0] / 2
+
+
+def test_hugging_face_datasets_trains_from_it(made: tuple[Path, Summary], tmp_path: Path) -> None:
+    """As the folder stands: the card's head names the tars of each split and no leftover of an attempt."""
+    import datasets
+
+    output, summary = made
+    leftover = output / "shards" / "leftover.tar"
+    write_shard(leftover, [("x-0.lq.png", b"no picture"), ("x-0.json", b"{}")])
+    try:
+        for split, count in summary.pairs.items():
+            rows = datasets.load_dataset(str(output), split=split, cache_dir=str(tmp_path / "cache"))
+            assert len(rows) == count
+        rows = datasets.load_dataset(str(output), split="train", streaming=True)
+        several = [(np.asarray(row["lq.png"]), np.asarray(row["hq.png"])) for row in rows.take(8)]
+    finally:
+        leftover.unlink()
+    batches = (several[start : start + 4] for start in itertools.cycle((0, 4)))
+    losses = train_a_little(itertools.islice((tuple(zip(*batch, strict=True)) for batch in batches), 40))
     assert losses[-1] < losses[0] / 2
 
 

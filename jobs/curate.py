@@ -1,0 +1,224 @@
+"""``dr2e curate``: a collection's own restored faces, the best of them, become what the enhancer learns from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.evaluate import evaluate
+from jobs.options import as_json, config_from, run_options
+from jobs.pairs import pairs
+from jobs.restore import completing, interruptible
+from pipeline.config import Config, ConfigError, Keep, Pairs
+from pipeline.driver import execute, prepare
+from pipeline.keeping.members import IDENTITY
+from pipeline.ledger import SHARDS
+from pipeline.output import Output
+from pipeline.storage import Location
+
+KEPT, PAIRS, TRAINING, BEFORE, AFTER = "kept", "pairs", "training", "before", "after"
+PAGE, TABLE = "round.md", "round.json"
+SETTINGS = "severe-4,severe-8,severe-16"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a collection gave. faces: kept; photos: with any of them, of `of_photos`; left_out: the others by reason;
+    shards: URLs of what holds the faces."""
+
+    photos: int
+    of_photos: int
+    faces: int
+    left_out: dict[str, int]
+    shards: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round. enhancer: what was learned; page: URL of its Markdown; document: the content of its JSON."""
+
+    enhancer: Path
+    page: str
+    markdown: str
+    document: dict[str, Any]
+
+
+def keep(config: Config, address: str | None = None) -> Kept:
+    """Restore what ``config`` names and keep the good faces, or go on with it. Raises what `jobs.restore.restore` does,
+    and ConfigError when nothing is kept."""
+    prepared = prepare(config)
+    execute(prepared, address)
+    with completing(prepared.plan.complete):
+        return kept(prepared.run.output)
+
+
+def kept(output: Output) -> Kept:
+    """What an output of kept faces holds. Raises StorageError, LedgerError, and ConfigError when it holds none."""
+    status = output.status()
+    stored = (record.object(SHARDS) for record in output.records())
+    shards = tuple(f"{output.location.url}/{one.name}" for one in stored if one is not None)
+    counts = status.counts
+    if not counts["faces"]:
+        reasons = ", ".join(f"{count:,} {code}" for code, count in status.errors.items())
+        raise ConfigError(f"no face of the collection is good enough to learn from ({reasons}); relax keep.*")
+    return Kept(counts["restored"], counts["photos"], counts["faces"], status.errors, shards)
+
+
+@click.command("curate")
+@run_options
+@click.option(
+    "--faces",
+    multiple=True,
+    required=True,
+    metavar="URL",
+    help="Shards of good faces: nine tenths are learned from as well, on the held-out tenth is measured. Repeatable.",
+)
+@click.option(
+    "--training", type=click.Path(path_type=Path), help="Local folder for the training; else OUTPUT/training."
+)
+@click.option("--recipe", default="dr2", show_default=True, help="Of the pairs, as in 'dr2e pairs'.")
+@click.option("--pairs-per-face", default=4, show_default=True, help="As in 'dr2e pairs'.")
+@click.option("--steps", default=1500, show_default=True, help="Steps of training.")
+@click.option("--lr", default=2e-4, show_default=True, help="Peak learning rate.")
+@click.option("--batch", default=8, show_default=True, help="Pairs per step.")
+@click.option("--threads", default=0, help="CPU threads of the training (0: all).")
+@click.option("--bf16/--no-bf16", default=False, help="Train in bfloat16 (GPU, or a CPU with AMX).")
+@click.option("--settings", default=SETTINGS, show_default=True, help="What is measured, as in 'dr2e evaluate'.")
+@click.option("--measure-faces", type=click.IntRange(1), help="Held-out faces to measure on, at most; else all.")
+@click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@as_json
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    faces: tuple[str, ...],
+    training: Path | None,
+    recipe: str,
+    pairs_per_face: int,
+    steps: int,
+    lr: float,
+    batch: int,
+    threads: int,
+    bf16: bool,
+    settings: str,
+    measure_faces: int | None,
+    address: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn from a collection's own restored faces: one round, and its figures.
+
+    Restores the photographs of --input; keeps the faces that became better by NIQE, that kept their coarse structure,
+    and in which the detector finds the same landmarks (--set keep.gain=0.5, keep.niqe, keep.fidelity, keep.moved);
+    makes training pairs of these and of --faces; trains the enhancer on them, from the weights of --enhancer on; and
+    measures both on the held-out tenth of --faces. Whether the round was worth it is in OUTPUT/round.md, face by face,
+    whichever way it fell. The next round starts from this one's OUTPUT/training/enhancer.safetensors.
+
+    \b
+      dr2e curate --input scans/ --faces faces/ --output round1
+      dr2e curate --input scans/ --faces faces/ --output round2 --enhancer round1/training/enhancer.safetensors
+
+    Each step resumes: run the same command again. OUTPUT/kept and OUTPUT/pairs are outputs like others, with a
+    manifest, a quarantine with the reasons, 'dr2e status' and 'dr2e verify'.
+
+    Exit codes: 0 complete, 1 failed, 2 usage or configuration, 128+n signal n.
+    """
+    config = config_from(**options)
+    if config.pairs is not None:
+        raise ConfigError("pairs: set --recipe and --pairs-per-face; dr2e curate makes the rest of this section")
+    place = Location(config.output, config.storage.output)
+    folder = training or (Path(place.url) / TRAINING if place.is_local else None)
+    if folder is None:
+        raise ConfigError(f"--training: {place.url} is no local folder; name one for the training")
+    with interruptible():
+        say("1 of 4: restoring, and keeping what became better")
+        section = config.keep or Keep()
+        found = keep(config.model_copy(update={"keep": section, "output": f"{place.url}/{KEPT}"}), address)
+        say(f"2 of 4: pairs of {found.faces:,} kept faces and of {', '.join(faces)}")
+        chosen = Pairs(recipe=recipe, per_face=pairs_per_face, identity=IDENTITY)
+        made = pairs(
+            config.model_copy(
+                update={
+                    "keep": None,
+                    "pairs": chosen,
+                    "input": (*found.shards, *faces),
+                    "output": f"{place.url}/{PAIRS}",
+                }
+            ),
+            address=address,
+        )
+        say(f"3 of 4: training on {made.pairs['train']:,} pairs, from {config.enhance.enhancer} on")
+        train(context, config, made.output, folder, steps=steps, lr=lr, batch=batch, threads=threads, bf16=bf16)
+        enhancer = folder / "enhancer.safetensors"
+        say("4 of 4: measuring before and after")
+        for name, source in ((BEFORE, config.enhance.enhancer), (AFTER, str(enhancer))):
+            measured = config.model_copy(
+                update={
+                    "input": faces,
+                    "output": f"{place.url}/{name}",
+                    "enhance": config.enhance.model_copy(update={"enhancer": source}),
+                }
+            )
+            evaluate(measured, settings=settings, held_out=True, faces=measure_faces, address=address)
+        finished = publish(place, found, made.pairs, enhancer)
+    click.echo(json.dumps(finished.document, indent=1) if as_json else finished.markdown)
+
+
+def train(context: click.Context, config: Config, url: str, folder: Path, **plan: Any) -> None:
+    """`dr2e train enhancer` on the pairs at `url`."""
+    from jobs.train_enhancer import command as train_enhancer
+
+    options = json.dumps(dict(config.storage.output)) if config.storage.output else None
+    begin = config.enhance.enhancer
+    context.invoke(
+        train_enhancer, pairs_url=url, out=folder, begin=begin, seed=config.seed, storage_options=options, **plan
+    )
+
+
+def publish(place: Location, found: Kept, made: Mapping[str, int], enhancer: Path) -> Round:
+    """Write the round's page and its JSON."""
+    from operators.training.weights import sha256_file
+    from pipeline.evaluation.compare import compare, document, markdown, verdict
+
+    differences = compare(place.child(BEFORE), place.child(AFTER))
+    told = {
+        "format": "dr2e.round/1",
+        "photos": found.of_photos,
+        "photos_kept": found.photos,
+        "faces_kept": found.faces,
+        "left_out": found.left_out,
+        "pairs": dict(made),
+        "enhancer": {"path": str(enhancer), "sha256": sha256_file(enhancer)},
+        "verdict": verdict(differences),
+        "differences": document(differences),
+    }
+    page = "\n".join(
+        [
+            "# A round of curation",
+            "",
+            f"{found.faces:,} restored faces of {found.photos:,} of {found.of_photos:,} photos were kept; "
+            f"{made['train']:,} pairs were trained on.",
+            "",
+            "| photos left out | |",
+            "| --- | --- |",
+            *(f"| {code} | {count:,} |" for code, count in found.left_out.items()),
+            "",
+            "The enhancer before → after the round, on held-out faces (and the change ± its 95 % interval):",
+            "",
+            markdown(differences),
+            "",
+            verdict(differences),
+            "",
+        ]
+    )
+    place.put(TABLE, json.dumps(told, indent=1, ensure_ascii=False).encode())
+    place.put(PAGE, page.encode())
+    return Round(enhancer, f"{place.url}/{PAGE}", page, told)
+
+
+say: Callable[[str], None] = click.echo
