@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ from typing import Any
 import click
 
 from jobs.evaluate import evaluate
+from jobs.images import image_config, names_images
 from jobs.options import as_json, config_from, run_options
 from jobs.pairs import pairs
 from jobs.restore import completing, interruptible
 from pipeline.config import Config, ConfigError, Keep, Pairs
 from pipeline.driver import execute, prepare
+from pipeline.inputs import resolve_inputs
 from pipeline.keeping.members import IDENTITY
 from pipeline.ledger import SHARDS
+from pipeline.models import describe
 from pipeline.output import Output
 from pipeline.storage import Location
 
@@ -51,7 +56,7 @@ class Round:
 def keep(config: Config, address: str | None = None) -> Kept:
     """Restore what ``config`` names and keep the good faces, or go on with it. Raises what `jobs.restore.restore` does,
     and ConfigError when nothing is kept."""
-    prepared = prepare(config)
+    prepared = prepare(image_config(config) if names_images(config) else config)
     execute(prepared, address)
     with completing(prepared.plan.complete):
         return kept(prepared.run.output)
@@ -128,45 +133,53 @@ def command(
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 128+n signal n.
     """
+    from operators.enhance.network import SCALE
+
     config = config_from(**options)
+    place, size, folder = check(config, faces, settings, training)
+    with interruptible(), redirect_stdout(sys.stderr):  # what the steps say; the answer alone goes to stdout
+        click.echo("1 of 4: restoring, and keeping what became better")
+        keeping = {"keep": config.keep or Keep(), "output": f"{place.url}/{KEPT}"}
+        found = keep(config.model_copy(update=keeping), address)
+        click.echo(f"2 of 4: pairs of {found.faces:,} kept faces and of {', '.join(faces)}")
+        chosen = Pairs(recipe=recipe, per_face=pairs_per_face, size=size * SCALE, identity=IDENTITY)
+        pairing = {"keep": None, "pairs": chosen, "input": (*found.shards, *faces), "output": f"{place.url}/{PAIRS}"}
+        made = pairs(config.model_copy(update=pairing), address=address)
+        click.echo(f"3 of 4: training on {made.pairs['train']:,} pairs, from {config.enhance.enhancer} on")
+        plan = {"steps": steps, "lr": lr, "batch": batch, "threads": threads, "bf16": bf16, "size": size}
+        train(context, config, made.output, folder, **plan)
+        click.echo("4 of 4: measuring before and after")
+        enhancer = folder / "enhancer.safetensors"
+        for name, source in ((BEFORE, config.enhance.enhancer), (AFTER, str(enhancer))):
+            model = config.enhance.model_copy(update={"enhancer": source})
+            measuring = {"keep": None, "input": faces, "output": f"{place.url}/{name}", "enhance": model}
+            measured = config.model_copy(update=measuring)
+            evaluate(measured, settings=settings, held_out=True, faces=measure_faces, address=address)
+        finished = publish(place, found, made.pairs, enhancer)
+    click.echo(json.dumps(finished.document, indent=1) if as_json else finished.markdown)
+
+
+def check(config: Config, faces: Sequence[str], settings: str, training: Path | None) -> tuple[Location, int, Path]:
+    """Where the round is written, the side of the faces that the enhancer takes, and where it is trained.
+
+    What a later step would refuse is refused here, before the first one takes hours. Raises ConfigError, InputError,
+    ModelError, StorageError or WeightsError.
+    """
+    from operators.enhance.builtin import KIND
+    from operators.training.weights import load_weights
+    from pipeline.evaluation.settings import settings_named
+
     if config.pairs is not None:
         raise ConfigError("pairs: set --recipe and --pairs-per-face; dr2e curate makes the rest of this section")
     place = Location(config.output, config.storage.output)
     folder = training or (Path(place.url) / TRAINING if place.is_local else None)
     if folder is None:
         raise ConfigError(f"--training: {place.url} is no local folder; name one for the training")
-    with interruptible():
-        say("1 of 4: restoring, and keeping what became better")
-        section = config.keep or Keep()
-        found = keep(config.model_copy(update={"keep": section, "output": f"{place.url}/{KEPT}"}), address)
-        say(f"2 of 4: pairs of {found.faces:,} kept faces and of {', '.join(faces)}")
-        chosen = Pairs(recipe=recipe, per_face=pairs_per_face, identity=IDENTITY)
-        made = pairs(
-            config.model_copy(
-                update={
-                    "keep": None,
-                    "pairs": chosen,
-                    "input": (*found.shards, *faces),
-                    "output": f"{place.url}/{PAIRS}",
-                }
-            ),
-            address=address,
-        )
-        say(f"3 of 4: training on {made.pairs['train']:,} pairs, from {config.enhance.enhancer} on")
-        train(context, config, made.output, folder, steps=steps, lr=lr, batch=batch, threads=threads, bf16=bf16)
-        enhancer = folder / "enhancer.safetensors"
-        say("4 of 4: measuring before and after")
-        for name, source in ((BEFORE, config.enhance.enhancer), (AFTER, str(enhancer))):
-            measured = config.model_copy(
-                update={
-                    "input": faces,
-                    "output": f"{place.url}/{name}",
-                    "enhance": config.enhance.model_copy(update={"enhancer": source}),
-                }
-            )
-            evaluate(measured, settings=settings, held_out=True, faces=measure_faces, address=address)
-        finished = publish(place, found, made.pairs, enhancer)
-    click.echo(json.dumps(finished.document, indent=1) if as_json else finished.markdown)
+    settings_named(settings)
+    resolve_inputs(faces, config.storage.input)
+    if (source := config.enhance.enhancer) not in ("builtin", "none"):
+        load_weights(Path(source), KIND)
+    return place, describe(config).face_size, folder
 
 
 def train(context: click.Context, config: Config, url: str, folder: Path, **plan: Any) -> None:
@@ -174,7 +187,7 @@ def train(context: click.Context, config: Config, url: str, folder: Path, **plan
     from jobs.train_enhancer import command as train_enhancer
 
     options = json.dumps(dict(config.storage.output)) if config.storage.output else None
-    begin = config.enhance.enhancer
+    begin = None if config.enhance.enhancer == "none" else config.enhance.enhancer
     context.invoke(
         train_enhancer, pairs_url=url, out=folder, begin=begin, seed=config.seed, storage_options=options, **plan
     )
@@ -219,6 +232,3 @@ def publish(place: Location, found: Kept, made: Mapping[str, int], enhancer: Pat
     place.put(TABLE, json.dumps(told, indent=1, ensure_ascii=False).encode())
     place.put(PAGE, page.encode())
     return Round(enhancer, f"{place.url}/{PAGE}", page, told)
-
-
-say: Callable[[str], None] = click.echo

@@ -17,9 +17,11 @@ from jobs.restore import restore
 from jobs.unpack import command as unpack
 from operators.images import decode, encode_png
 from operators.training.split import held_out
-from operators.training.weights import load_weights, sha256_file
+from operators.training.weights import WeightsError, load_weights, sha256_file
 from operators.weights import builtin
 from pipeline.config import ConfigError, load
+from pipeline.inputs import InputError
+from pipeline.models import ModelError
 from pipeline.output import Output
 from pipeline.tar import write_shard
 
@@ -117,6 +119,13 @@ def test_what_cannot_be_done_is_said_at_once(
 ) -> None:
     with pytest.raises(ConfigError, match="no local folder; name one for the training"):
         run(collection, good, Path("s3://bucket/round"))
+    with pytest.raises(ConfigError, match="--settings: severe-3 is none of"):
+        run(collection, good, tmp_path, "--settings", "severe-3")
+    with pytest.raises((WeightsError, ModelError), match=r"no\.safetensors"):
+        run(collection, good, tmp_path, "--enhancer", str(tmp_path / "no.safetensors"))
+    with pytest.raises(InputError):
+        run(collection, tmp_path / "nothing.tar", tmp_path)
+    assert not list(tmp_path.iterdir()), "before anything was begun"
     with pytest.raises(ConfigError, match="what 'dr2e curate' does"):
         restore(load(None, ["keep={}"], {"input": str(collection), "output": str(tmp_path)}), progress=io.StringIO())
     with pytest.raises(ConfigError, match="holds faces to train on"):
