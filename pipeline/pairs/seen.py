@@ -117,9 +117,15 @@ def to_parquet(rows: Sequence[Seen] | Sequence[NearDuplicate], schema: pa.Schema
 
 
 def read_table(location: Location, name: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """What `to_parquet` made, or some columns of it. Raises StorageError, and LedgerError for a damaged object."""
+    """What `to_parquet` made, or some columns of it. Raises StorageError, and LedgerError where there is none."""
+    data = location.read_or_none(name)
+    if data is None:
+        raise LedgerError(
+            f"{location.url}/{name} is not there: run again, or, if the shard changed since its faces were compared, "
+            "into a new output"
+        )
     try:
-        return read_columns(location.read(name), schema, columns, threads=False)
+        return read_columns(data, schema, columns, threads=False)
     except ParquetError as error:
         raise LedgerError(f"{location.url}/{name} is damaged ({error}); delete it and run again") from None
 

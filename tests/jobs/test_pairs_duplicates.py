@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -20,10 +21,15 @@ from jobs.pairs import Summary, pairs
 from jobs.retry import retry
 from operators.detect.align import template
 from pipeline.config import Config, ConfigError, load
+from pipeline.driver import prepare
 from pipeline.garbage import find_garbage
+from pipeline.isolate import isolate
 from pipeline.output import Output
-from pipeline.run import RunMismatch
+from pipeline.pairs.search import Search
+from pipeline.resources import Node, PoolSize, sizes
+from pipeline.run import Run, RunMismatch
 from pipeline.tar import write_shard
+from pipeline.work import Shards
 
 pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray starts slowly on a busy one
 
@@ -129,6 +135,40 @@ def test_what_is_committed_wins_against_what_comes_later(shards: tuple[str, str]
 def test_another_limit_needs_another_output(made: tuple[Path, Summary], shards: tuple[str, str]) -> None:
     with pytest.raises(RunMismatch, match=r"pairs.gate.duplicates was 5, is 4"):
         make(shards, made[0], "unit.max_samples=2", "pairs.gate.duplicates=4")
+
+
+def test_a_photo_that_kills_its_worker_in_the_search_is_not_tried_again(
+    made: tuple[Path, Summary], shards: tuple[str, str], tmp_path: Path, cluster: str
+) -> None:
+    class Fragile:
+        """All stages of the search, in a process that dies of "a3"."""
+
+        def __init__(self, run: Run, device: str, size: PoolSize) -> None:
+            from pipeline.isolate import AllStages
+
+            self.stages = AllStages(run, device, size)
+
+        def restore(self, block: pa.Table) -> pa.Table:
+            import os
+
+            from pipeline.blocks import from_block
+
+            if from_block(block)[0].key == "a3":
+                os._exit(1)
+            return self.stages.restore(block)
+
+    prepared = prepare(settings(shards, tmp_path / "out", "unit.max_samples=4"))
+    search = Search(prepared.run, Shards(prepared.run, prepared.shards))
+    widths = sizes(prepared.run.config.resources, [Node(2, 0)])
+    outcomes = list(isolate(search.run, search.work.left().reads, widths, Fragile))
+    assert not any(outcome.failure for outcome in outcomes) and search.work.left().complete
+    assert sum(outcome.faces for outcome in outcomes) == 7
+    make(shards, tmp_path / "out", "unit.max_samples=4")
+    found = left_out(tmp_path / "out")
+    assert found.pop("a3")[0] == "worker.died"
+    assert found == {
+        key: why for key, why in left_out(made[0]).items() if key != "b2"
+    }  # b2 is the first of the two now
 
 
 def test_a_photo_that_is_tried_again_is_compared_as_well(

@@ -100,3 +100,6 @@ def test_damaged_objects_are_told_with_their_remedy(place: Location) -> None:
         judge([photo(A, "a0")], place, A)
     with pytest.raises(LedgerError, match=said):
         decide(place, [B], LIMIT)
+    place.delete(near_name(A))
+    with pytest.raises(LedgerError, match="is not there: run again"):
+        judge([photo(A, "a0")], place, A)
