@@ -94,6 +94,12 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
       dr2e pairs --input 's3://faces/{000..999}.tar' --output s3://pairs --pairs-per-face 8 --identity '^[^_]+'
       dr2e pairs --input faces/ --output pairs --set pairs.gate.niqe=5 --set pairs.gate.turn=0.3
 
+    Near-duplicates are looked for, in all shards together, when it is said how many of the 64 bits of their perceptual
+    hashes may differ; of several the first by shard name and place is kept. 5 suits up to 100,000 faces, 2 a million:
+
+    \b
+      dr2e pairs --input faces/ --output pairs --set pairs.gate.duplicates=5
+
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for photos with a fault, 128+n signal n.
     """
     with interruptible():

@@ -65,10 +65,10 @@ def retry(
     run = run_again(found, assignments, storage or {})
     plan = make_plan(run.output, codes)
     if plan.attempts:
-        from pipeline.rounds import run_rounds  # Ray, which nothing to do does without
+        from pipeline.passes import run_passes  # Ray, which nothing to do does without
 
         run.output.location.probe()
-        run_rounds(run, Replay(run.output, plan.attempts), address, progress)
+        run_passes(run, Replay(run.output, plan.attempts), address, progress)
     try:
         if plan.attempts:
             finish(run.output)

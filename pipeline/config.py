@@ -119,6 +119,12 @@ class Gate(Section):
         gt=0,
         description="eye distances the nose is beside the middle of the eyes at most; 5 % of 463 faces have over 0.2",
     )
+    duplicates: int | None = Field(
+        default=None,
+        ge=0,
+        le=16,
+        description="of 64 bits, how many the perceptual hashes of near-duplicates differ in at most, for example 5",
+    )
 
 
 class Pairs(Section):

@@ -52,7 +52,7 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     run.output.location.probe()
     run.check(run.output.start(run.record(prepared.shards)))
 
-    from pipeline.rounds import run_rounds  # Ray, which a finished run does without
+    from pipeline.passes import run_passes  # Ray, which a finished run does without
     from pipeline.work import Shards
 
-    run_rounds(run, Shards(run, prepared.shards), address, progress)
+    run_passes(run, Shards(run, prepared.shards), address, progress)

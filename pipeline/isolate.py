@@ -16,7 +16,6 @@ from pipeline import last_words
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.config import Config
 from pipeline.last_words import LastWords
-from pipeline.product import product_of
 from pipeline.records import Photo
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
@@ -61,11 +60,11 @@ def isolate(
     worker: makes what restores a photo, all stages when not given.
     Raises WorkersDie when several photos in a row lose their worker and then a photo known to be good does as well.
     """
-    commit = Commit(run)
+    sink = (run.product.sink or Commit)(run)
     with Solitary(run, sizes, worker or AllStages) as solitary:
         for read in reads:
             for block in read():
-                yield commit.commit(block if failure_of(block) else solitary.restore(block))
+                yield sink.commit(block if failure_of(block) else solitary.restore(block))
 
 
 class Solitary:
@@ -204,13 +203,14 @@ class AllStages:
 
     def __init__(self, run: Run, device: str, size: PoolSize) -> None:
         config, face_size = alone(run.config.without_secrets()), run.models.face_size
-        self.stages = [stage(config, face_size, device, size.threads) for stage, _ in product_of(config).stages]
+        self.stages = [stage(config, face_size, device, size.threads) for stage, _ in run.product.stages]
         self.context, self.resources = run.commit_context(), config.resources
+        self.commits = run.product.sink is None
 
     def restore(self, block: pa.Table) -> pa.Table:
         for stage in self.stages:
             block = stage(block)
-        return block if failure_of(block) else self.written(block)
+        return self.written(block) if self.commits and not failure_of(block) else block
 
     def written(self, block: pa.Table) -> pa.Table:
         """The block, its results encoded once for nothing: if that kills a worker, let it be this one."""

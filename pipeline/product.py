@@ -4,17 +4,22 @@
     pairs:     Target -> MakePairs
     kept:      Detect -> Restore -> Enhance and choose
 
-The graph, the isolation of a poison and the commit ask here and know no more of it.
+The graph, the isolation of a poison and the commit ask a run for its product and know no more of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Config
 from pipeline.members import Arrange, Encode, in_order, restored_members
 from pipeline.stages import Detect, Enhance, Restore, Stage
+
+if TYPE_CHECKING:
+    from pipeline.run import Run
+    from pipeline.sink import Sink
 
 Pool = Literal["detect", "restore", "enhance"]
 
@@ -22,12 +27,13 @@ Pool = Literal["detect", "restore", "enhance"]
 @dataclass(frozen=True)
 class Product:
     """verb: what a run of it does, for its progress. stages: in their order, each with the pool of `resources` it works
-    on. encode, arrange: see `CommitContext`."""
+    on. encode, arrange: see `CommitContext`. sink: what takes the units at the end; None: they are committed."""
 
     verb: str
     stages: tuple[tuple[type[Stage], Pool], ...]
     encode: Encode
     arrange: Arrange
+    sink: Callable[[Run], Sink] | None = None
 
 
 RESTORED = Product(

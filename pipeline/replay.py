@@ -7,6 +7,7 @@ retries at a time one counts. A reader takes, of a photo that is in several reco
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -27,7 +28,7 @@ from pipeline.records import Photo
 from pipeline.storage import Location, StorageError
 from pipeline.tar import Member, scan
 from pipeline.units import retry_id, retry_number
-from pipeline.work import Left
+from pipeline.work import Done, Left
 
 _COLUMNS = ("key", "status", "error", "image_name", "image_bytes")
 
@@ -88,12 +89,26 @@ def make_plan(output: Output, codes: Collection[str] = ()) -> Plan:
 class Replay:
     """The attempts of a plan, as work for rounds."""
 
-    def __init__(self, output: Output, attempts: Sequence[Attempt]) -> None:
-        self.output, self.attempts = output, attempts
+    def __init__(self, output: Output, attempts: Sequence[Attempt], done: Done | None = None) -> None:
+        """done: those committed when not given."""
+        self.output, self.attempts, self.done = output, attempts, done or output.committed
+        self.units = {attempt.unit for attempt in attempts}
+
+    @property
+    def name(self) -> str:
+        """Of which photos these are the attempts: another retry's at the same unit may be at others."""
+        photos = "\n".join(f"{attempt.unit}\0{photo.key}" for attempt in self.attempts for photo in attempt.photos)
+        return hashlib.sha256(photos.encode()).hexdigest()[:8]
+
+    def owns(self, unit: str) -> bool:
+        return unit in self.units
+
+    def until(self, done: Done) -> Replay:
+        return Replay(self.output, self.attempts, done)
 
     def left(self) -> Left:
-        committed = self.output.committed()
-        left = [attempt for attempt in self.attempts if attempt.unit not in committed]
+        done = self.done()
+        left = [attempt for attempt in self.attempts if attempt.unit not in done]
         return Left(
             tuple(partial(read_attempt, attempt, self.output.location) for attempt in left),
             len(self.attempts) - len(left),

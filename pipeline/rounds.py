@@ -12,7 +12,6 @@ from ray.exceptions import RayError
 from pipeline.isolate import WorkersDie, isolate
 from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
-from pipeline.product import product_of
 from pipeline.progress import Progress
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
@@ -84,7 +83,7 @@ class _Rounds:
         """One pass of the stream over everything; where it breaks off, what it has committed stays."""
         self.number += 1
         self.failures.clear()
-        self.progress.phase(product_of(self.run.config).verb if self.number == 1 else f"round {self.number}")
+        self.progress.phase(self.run.product.verb if self.number == 1 else f"round {self.number}")
         at_once = self.run.config.resources.shards_at_once
         with self.losses:
             for start in range(0, len(left.reads), at_once):

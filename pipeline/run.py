@@ -16,7 +16,7 @@ from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
 from pipeline.models import Models
 from pipeline.output import Output
-from pipeline.product import product_of
+from pipeline.product import Product, product_of
 from pipeline.storage import Location
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
@@ -31,9 +31,16 @@ class RunMismatch(ValueError):
 class Run:
     """One output and what makes it. Travels to workers; it holds credentials and therefore shows nothing."""
 
-    def __init__(self, config: Config, models: Models, settings: Mapping[str, Any] | None = None) -> None:
-        """settings: of a retry, those that differ from the run's, by dotted name."""
+    def __init__(
+        self,
+        config: Config,
+        models: Models,
+        settings: Mapping[str, Any] | None = None,
+        product: Product | None = None,
+    ) -> None:
+        """settings: of a retry, those that differ from the run's, by dotted name. product: if not that of `config`."""
         self.config, self.settings = config, dict(settings or {})
+        self.product = product or product_of(config)
         self.models = models
         patience = config.resources.patience_seconds
         self.output = Output(Location(config.output, config.storage.output, patience=patience))
@@ -46,10 +53,9 @@ class Run:
         """What every photo's provenance repeats."""
         models = {role: f"{model['name']} {model['sha256']}".rstrip() for role, model in self.models.to_json().items()}
         limits = ImageLimits(max_pixels=self.config.limits.max_pixels, max_bytes=self.config.limits.max_bytes)
-        product = product_of(self.config)
         return CommitContext(
             self.config.seed, models, self.versions, self.config.write.original, limits, self.settings,
-            product.encode, product.arrange,
+            self.product.encode, self.product.arrange,
         )  # fmt: skip
 
     def record(self, shards: Sequence[ShardRef]) -> dict[str, Any]:

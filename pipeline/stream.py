@@ -12,7 +12,6 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.blocks import TARGET_MAX_BLOCK_SIZE
 from pipeline.config import Resources
-from pipeline.product import product_of
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome, outcomes
@@ -38,10 +37,10 @@ def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     """Units in, outcomes out; nothing runs before it is iterated over."""
     resources = run.config.resources
     photos = read(reads, resources)
-    for stage, pool in product_of(run.config).stages:
+    for stage, pool in run.product.stages:
         photos = actors(photos, stage, run, sizes.device, getattr(sizes, pool))
     return photos.map_batches(
-        Commit(run),
+        (run.product.sink or Commit)(run),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=resources.commit_cpus,

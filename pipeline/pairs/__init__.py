@@ -3,4 +3,6 @@
 shards ─ read ──> Target ──────────> MakePairs ────────> Commit ──> shards/, validation/, manifest/, rejects/
          tasks    find, align, gate  draw, DR2, blur ... shuffle,
                   actors             actors              split
+
+Where near-duplicates are left out, a pass of its own goes before, see `search`.
 """

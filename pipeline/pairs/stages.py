@@ -31,7 +31,7 @@ class Target(Stage):
         use_threads(threads)
         pairs = of_pairs(config)
         self.face_size, self.size, self.limits = face_size, pairs.size, limits(config)
-        self.gate = gate.Gate(**pairs.gate.model_dump())
+        self.gate = gate.Gate(**pairs.gate.model_dump(exclude={"duplicates"}))
         self.detector = load_detector(config.detect.detector, device)
         self.niqe = None if pairs.gate.niqe is None else load_judge(config.restore.niqe, device)
 

@@ -15,6 +15,7 @@ from ray.exceptions import OutOfDiskError, RayTaskError
 
 from pipeline import rounds
 from pipeline.config import build
+from pipeline.product import product_of
 from pipeline.resources import Node
 from pipeline.rounds import REFUSALS, RunFailed, gist, run_rounds
 from pipeline.sink import Outcome
@@ -39,7 +40,7 @@ class Imagined:
 
     def run(self, **resources: object) -> None:
         config = build({"input": "in", "output": "out", "resources": resources})
-        run: Any = SimpleNamespace(config=config)
+        run: Any = SimpleNamespace(config=config, product=product_of(config))
         run_rounds(run, self, None, io.StringIO())
 
     def left(self) -> Left:
