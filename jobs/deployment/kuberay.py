@@ -26,10 +26,10 @@ _NOTES = {
         Exit code 3 (complete, with photographs in quarantine) counts as success; another cluster would not help them.
     """,
     "raycronjob.yaml": """
-        A run every night, by KubeRay itself. RayCronJob is alpha: it needs KubeRay 1.6 or newer with the feature gate
+        A run every night, by KubeRay itself. RayCronJob is alpha: it needs KubeRay 1.7 or newer with the feature gate
         RayCronJob. It has no concurrency policy, so a run that takes longer than a night meets the next one. That is
         harmless: two runs that restore the same unit find one commit record, and the later one removes its own objects
-        (docs/guarantees.md). It costs what both compute, which activeDeadlineSeconds bounds.
+        (docs/guarantees.md). It costs what both compute.
         Finished RayJobs stay until they are deleted. cronjob.yaml has neither weakness; use one of the two.
     """,
     "cronjob.yaml": """

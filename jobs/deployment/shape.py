@@ -80,8 +80,8 @@ class Shape(Part):
     read_only_root: bool = Field(default=True, description="pods write to /tmp and /dev/shm alone")
 
     retries: int = Field(default=2, ge=0, description="new clusters after the first, each of which resumes")
-    start_seconds: PositiveInt = Field(default=3600, description="until the last machine is there, else it fails")
-    deadline_seconds: PositiveInt = Field(default=82_800, description="of a run; what is left the next one does")
+    start_seconds: PositiveInt = Field(default=3600, description="a cluster gets until its last machine is there")
+    deadline_seconds: PositiveInt = Field(default=82_800, description="of a cluster, ended for good after it")
     keep_seconds: int = Field(default=600, ge=0, description="the cluster stays after its run, for who wants to look")
     schedule: Schedule = Schedule()
     kubectl_image: str = Field(default="alpine/k8s:1.34.1", description="has sh and kubectl; for the CronJob")
