@@ -129,7 +129,7 @@ def test_every_package_it_needs_is_pinned_to_a_version_that_fits() -> None:
     assert {"ray", "torch", "pyiqa"} <= seen
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # asks the package index
 def test_the_pinned_packages_can_be_had_together() -> None:
     (line,) = [line for line in of("RUN") if "pip install" in line]
     words = [word.replace(TARGET, str(ROOT)) for word in shlex.split(line)][1:]
