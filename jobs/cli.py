@@ -35,6 +35,7 @@ _COMMANDS = {
     "compare": "Compare two evaluations, face by face.",
     "curate": "Learn from a collection's own restored faces: one round, measured.",
     "bench": "Measure speed, several ways side by side.",
+    "deploy": "Write the manifests of a cluster.",
     "fit-niqe": "Fit the pristine model that NIQE compares with.",
     "fit-selection": "Fit what chooses (N, tau) per face to a measured grid.",
 }

@@ -1,0 +1,41 @@
+"""``dr2e deploy``: the manifests of a cluster, written from its shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("deploy")
+def command() -> None:
+    """Write what a cluster is started with; nothing is started."""
+
+
+@command.command("kuberay")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The shape of the cluster, YAML.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One number of it: gpu.count=8.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="deploy/kuberay",
+    show_default=True,
+    metavar="FOLDER",
+)
+def kuberay(config: Path | None, assignments: tuple[str, ...], out: Path) -> None:
+    """Write the Kubernetes manifests of a deployment with the KubeRay operator.
+
+    \b
+    dr2e deploy kuberay --out manifests --set image=registry.example.org/dr2e:0.1.0 --set gpu.count=8 \\
+        --set input=s3://archive/shards --set output=s3://archive/restored
+
+    The names that can be set, and what they are without: jobs/deployment/shape.py. Files that are there are
+    replaced. docs/cluster.md says how to apply them.
+    """
+    from jobs.deployment.kuberay import manifests
+    from jobs.deployment.shape import read
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in manifests(read(config, assignments)).items():
+        (out / name).write_text(text, encoding="utf-8")
+        click.echo(out / name)
