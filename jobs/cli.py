@@ -23,6 +23,7 @@ _COMMANDS = {
     "restore": "Restore the faces of photographs; run it again to resume.",
     "pairs": "Make training pairs of good faces; run it again to resume.",
     "status": "Count what an output holds.",
+    "history": "Say what was done to an output, execution by execution.",
     "retry": "Try quarantined photos again, after a fix.",
     "verify": "Read an output back and check every byte of it.",
     "gc": "Find, and with --delete remove, what no commit record names.",

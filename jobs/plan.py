@@ -30,7 +30,8 @@ SAMPLED_SHARDS = 4
 class Estimate:
     """What is left of a run.
 
-    shards, shards_done, units_done: of the input. bytes_left: of shards not complete yet, less their share of
+    shards, shards_done, units_done: of the input. shards_gone: those that have results and are no longer in the input.
+    bytes_left: of shards not complete yet, less their share of
     committed units. photos_left, faces_left, evaluations_left, seconds_left: projections; None where nothing is
     known to project from. basis: what they are projected from. models: role to name, licence, source, sha256.
     """
@@ -38,6 +39,7 @@ class Estimate:
     output: str
     shards: int
     shards_done: int
+    shards_gone: int
     units_done: int
     bytes_left: int
     photos_left: int | None
@@ -75,6 +77,7 @@ def plan(config: Config) -> Estimate:
         output=prepared.run.output.location.url,
         shards=len(prepared.shards),
         shards_done=len(prepared.plan.done),
+        shards_gone=len(prepared.plan.gone),
         units_done=prepared.plan.committed_units,
         bytes_left=left,
         photos_left=photos,
@@ -93,6 +96,7 @@ def _of_images(config: Config) -> Estimate:
         output=Location(config.output, config.storage.output).url,
         shards=1,
         shards_done=0,
+        shards_gone=0,
         units_done=0,
         bytes_left=sum(file.size for file in files),
         photos_left=len(files),
@@ -139,6 +143,8 @@ def command(as_json: bool, **options: Any) -> None:
         return
     click.echo(f"output       {estimate.output}")
     click.echo(f"shards       {estimate.shards}, of which {estimate.shards_done} are done")
+    if estimate.shards_gone:
+        click.echo(f"gone         {estimate.shards_gone} shards are not in the input any more; their results stay")
     click.echo(f"left         {estimate.bytes_left / 1e6:,.1f} MB{_count(estimate.photos_left, 'photos')}")
     click.echo(f"             {_costs(estimate)}")
     click.echo(f"             ({estimate.basis})")

@@ -18,6 +18,7 @@ from jobs.report import write_page
 from jobs.restore import interruptible
 from jobs.status import opened, product_of
 from pipeline.config import Config, ConfigError, load
+from pipeline.executions import Execution, now, recorded
 from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
 from pipeline.output import Output
@@ -68,7 +69,9 @@ def retry(
         from pipeline.passes import run_passes  # Ray, which nothing to do does without
 
         run.output.location.probe()
-        run_passes(run, Replay(run.output, plan.attempts), address, progress)
+        begun = Execution(began=now(), work="retrying", version=run.versions["dr2e"])
+        with recorded(run.output.location, begun) as tally:
+            run_passes(run, Replay(run.output, plan.attempts), address, progress, tally)
     try:
         if plan.attempts:
             finish(run.output)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from pipeline.config import Config
+from pipeline.executions import Execution, now, recorded
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.models import describe
-from pipeline.plan import Plan, make_plan, require_unchanged
+from pipeline.plan import Plan, bytes_left, make_plan, require_unchanged
 from pipeline.run import Run, fingerprint
 
 
@@ -48,11 +49,27 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     """
     run = prepared.run
     if prepared.plan.complete:
-        return
+        with recorded(run.output.location, _begun(prepared)):
+            return
     run.output.location.probe()
     run.check(run.output.start(run.record(prepared.shards)))
 
     from pipeline.passes import run_passes  # Ray, which a finished run does without
     from pipeline.work import Shards
 
-    run_passes(run, Shards(run, prepared.shards), address, progress)
+    with recorded(run.output.location, _begun(prepared)) as tally:
+        run_passes(run, Shards(run, prepared.shards), address, progress, tally)
+
+
+def _begun(prepared: Prepared) -> Execution:
+    plan = prepared.plan
+    return Execution(
+        began=now(),
+        work=prepared.run.product.verb,
+        shards=len(prepared.shards),
+        size=sum(shard.size for shard in prepared.shards),
+        new_shards=len(plan.pending),
+        new_bytes=bytes_left(plan),
+        gone=len(plan.gone),
+        version=prepared.run.versions["dr2e"],
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from pipeline.ledger import LedgerError
+from pipeline.progress import Tally
 from pipeline.rounds import RunFailed, run_rounds
 from pipeline.run import Run
 from pipeline.session import session
@@ -12,10 +13,11 @@ from pipeline.storage import StorageError
 from pipeline.work import WorkOnUnits
 
 
-def run_passes(run: Run, work: WorkOnUnits, address: str | None, to: TextIO | None) -> None:
-    """Do `work` until nothing of it is left. Raises RunFailed, ClusterError, ConfigError."""
+def run_passes(run: Run, work: WorkOnUnits, address: str | None, to: TextIO | None, tally: Tally | None = None) -> None:
+    """Do `work` until nothing of it is left. tally: to count in what is committed. Raises RunFailed, ClusterError,
+    ConfigError."""
     if run.config.pairs is None or run.config.pairs.gate.duplicates is None:
-        run_rounds(run, work, address, to)
+        run_rounds(run, work, address, to, tally)
         return
     from pipeline.pairs.search import Search
     from pipeline.pairs.verdicts import Judged
@@ -28,4 +30,4 @@ def run_passes(run: Run, work: WorkOnUnits, address: str | None, to: TextIO | No
             search.decide()
         except (StorageError, LedgerError) as error:
             raise RunFailed(f"{error}; run it again to go on") from error
-        run_rounds(run, Judged(search), address, to)
+        run_rounds(run, Judged(search), address, to, tally)

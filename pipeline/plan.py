@@ -42,12 +42,14 @@ class ShardTask:
 class Plan:
     """pending: shards with work left, in input order; done: shards that are complete.
 
-    committed_units: how many units of these shards are committed.
+    committed_units: how many units of these shards are committed. gone: ids of shards that have commits and are not in
+    the input any more; what they gave stays.
     """
 
     pending: tuple[ShardTask, ...]
     done: tuple[ShardTask, ...]
     committed_units: int
+    gone: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -94,7 +96,7 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
             )
         parts = next(iter(known), None)
         (done if parts == len(finished) else pending).append(ShardTask(ref, frozenset(finished), parts))
-    return Plan(tuple(pending), tuple(done), committed_units)
+    return Plan(tuple(pending), tuple(done), committed_units, tuple(sorted(parts_of.keys() - named.keys())))
 
 
 def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord], also_done: bool = False) -> None:

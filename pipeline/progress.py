@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -13,20 +14,29 @@ TERMINAL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
 
 
+@dataclass
+class Tally:
+    """What was committed."""
+
+    photos: int = 0
+    faces: int = 0
+    rejected: int = 0
+
+
 class Progress:
     """Counts what was committed and says so until it is closed; use it as a context manager.
 
     The share that is done is measured in bytes of input, the one measure known before shards are read.
 
-    total_bytes: input left to do. stream: where to, stderr when not given.
+    total_bytes: input left to do. stream: where to, stderr when not given. tally: to count in.
     """
 
-    def __init__(self, total_bytes: int, stream: TextIO | None = None) -> None:
+    def __init__(self, total_bytes: int, stream: TextIO | None = None, tally: Tally | None = None) -> None:
         self._stream = _standard_error() if stream is None else stream
         self._is_ours = self._stream not in (stream, sys.stderr)
         self._live = self._stream.isatty()
         self._total, self._bytes = total_bytes, 0.0
-        self.photos = self.faces = self.rejected = 0
+        self.tally = tally or Tally()
         self._phase = "starting Ray"
         self._began = time.monotonic()
         self._working_since: float | None = None
@@ -55,9 +65,9 @@ class Progress:
     def add(self, photos: int, faces: int, rejected: int, share: float) -> None:
         """Count a committed unit; ``share`` is its part of the input in bytes."""
         with self._lock:
-            self.photos += photos
-            self.faces += faces
-            self.rejected += rejected
+            self.tally.photos += photos
+            self.tally.faces += faces
+            self.tally.rejected += rejected
             self._bytes += share
 
     def line(self) -> str:
@@ -66,11 +76,11 @@ class Progress:
             now = time.monotonic()
             working = now - self._working_since if self._working_since is not None else 0.0
             done = min(1.0, self._bytes / self._total) if self._total else 1.0
-            parts = [self._phase, f"{done:4.0%}", f"{self.photos} photos", f"{self.faces} faces"]
-            if self.rejected:
-                parts.append(f"{self.rejected} rejected")
-            if self.photos and working > 0:
-                parts.append(_rate(self.photos / working))
+            parts = [self._phase, f"{done:4.0%}", f"{self.tally.photos} photos", f"{self.tally.faces} faces"]
+            if self.tally.rejected:
+                parts.append(f"{self.tally.rejected} rejected")
+            if self.tally.photos and working > 0:
+                parts.append(_rate(self.tally.photos / working))
             parts.append(f"{clock(now - self._began)} elapsed")
             if 0 < done < 1 and working > 0:
                 parts.append(f"{clock(working * (1 - done) / done)} left")

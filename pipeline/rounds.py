@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from pipeline.isolate import WorkersDie, isolate
 from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
-from pipeline.progress import Progress
+from pipeline.progress import Progress, Tally
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
 from pipeline.session import session
@@ -33,9 +33,9 @@ class RunFailed(RuntimeError):
     """Units stay undone; one line with the reason. What is committed stays, and the same command continues."""
 
 
-def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None) -> None:
-    """Restore until nothing of ``work`` is left. Raises RunFailed, ClusterError, ConfigError."""
-    with Progress(work.left().bytes, to) as progress, session(address) as nodes:
+def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None, tally: Tally | None = None) -> None:
+    """Restore until nothing of ``work`` is left. tally: to count in. Raises RunFailed, ClusterError, ConfigError."""
+    with Progress(work.left().bytes, to, tally) as progress, session(address) as nodes:
         try:
             commits = int(sum(node.cpus for node in nodes) / run.config.resources.commit_cpus)
             _Rounds(run, work, sizes(run.config.resources, nodes), progress, commits).run_all()

@@ -1,0 +1,67 @@
+"""`dr2e history`: a line per execution, also of one that had nothing to do and of one whose input lost a shard."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobs.history import command
+from jobs.plan import plan
+from jobs.restore import restore
+from pipeline.config import ConfigError, load
+from pipeline.executions import EXECUTIONS
+from pipeline.output import Output
+
+
+@pytest.fixture
+def output(finished: Path, tmp_path: Path) -> Path:
+    """A finished run, copied."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def said(output: Path, *options: str) -> str:
+    result = CliRunner().invoke(command, [str(output), *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_every_execution_leaves_a_line(output: Path, collection: Path, quick: list[str], tmp_path: Path) -> None:
+    counts = Output(output).status().counts
+    (first,) = json.loads(said(output, "--json"))
+    assert first["outcome"] == "complete" and first["work"] == "restoring" and first["seconds"] > 0
+    assert (first["shards"], first["new_shards"], first["gone"]) == (2, 2, 0)
+    assert {name: first[name] for name in ("photos", "faces", "rejected")} == {
+        name: counts[name] for name in ("photos", "faces", "rejected")
+    }
+
+    shrunk = tmp_path / "in"
+    shrunk.mkdir()
+    shard = sorted(collection.glob("*.tar"))[0]
+    shutil.copy2(shard, shrunk)
+    config = load(None, quick, {"input": str(shrunk), "output": str(output)})
+    assert plan(config).shards_gone == 1
+    assert restore(config, progress=io.StringIO()).was_complete
+    assert Output(output).status().counts == counts, "what a shard gave stays when it goes"
+    second = json.loads(said(output, "--json"))[-1]
+    assert (second["outcome"], second["shards"], second["new_shards"], second["gone"]) == ("complete", 1, 0, 1)
+
+    head, *lines = said(output).splitlines()
+    assert head.split()[:2] == ["began", "work"] and len(lines) == 2
+    assert len(said(output, "--last", "1").splitlines()) == 2
+
+
+def test_what_was_killed_has_no_end(output: Path) -> None:
+    (path,) = (output / EXECUTIONS).iterdir()
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "ended": "", "outcome": ""}))
+    assert "not ended: it is at work, or was killed" in said(output)
+
+
+def test_where_no_run_was_started_there_is_no_history(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run was started here"):
+        said(tmp_path)
