@@ -52,11 +52,12 @@ _USAGE_ERRORS = {
     "pipeline.unpacking": ("FileTaken",),
     "pipeline.ledger": ("LedgerError",),
     "pipeline.verification.journal": ("JournalError",),
+    "pipeline.processes": ("ProcessError",),
     "pipeline.session": ("ClusterError",),
     "operators.training.weights": ("WeightsError",),
     "operators.pairs.recipes": ("RecipeError",),
 }
-_FAILURES = {"pipeline.rounds": ("RunFailed",), "pipeline.processes": ("ProcessError",)}
+_FAILURES = {"pipeline.rounds": ("RunFailed",)}
 
 
 class Commands(click.Group):

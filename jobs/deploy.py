@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.config import ConfigError
+
 
 @click.group("deploy")
 def command() -> None:
@@ -35,7 +37,11 @@ def kuberay(config: Path | None, assignments: tuple[str, ...], out: Path) -> Non
     from jobs.deployment.kuberay import manifests
     from jobs.deployment.shape import read
 
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in manifests(read(config, assignments)).items():
-        (out / name).write_text(text, encoding="utf-8")
-        click.echo(out / name)
+    found = manifests(read(config, assignments))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in found.items():
+            (out / name).write_text(text, encoding="utf-8")
+            click.echo(out / name)
+    except OSError as error:
+        raise ConfigError(f"{out}: {error.strerror}; name another --out") from None

@@ -13,7 +13,7 @@ from jobs.cli import QUARANTINED
 from jobs.images import image_config, names_images
 from jobs.options import as_json, config_from, pair_options
 from jobs.restore import completing, interruptible
-from pipeline.config import Config, Pairs, build
+from pipeline.config import Config, ConfigError, Pairs, build
 from pipeline.driver import execute, prepare
 
 
@@ -43,6 +43,8 @@ def pairs(config: Config | Mapping[str, Any], *, address: str | None = None, pro
     defaults hold.
     """
     config = with_pairs(config if isinstance(config, Config) else build(config))
+    if config.keep is not None:
+        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
     prepared = prepare(image_config(config) if names_images(config) else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)

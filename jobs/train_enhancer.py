@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -132,6 +133,9 @@ def command(
             dr2_faces=dr2_faces, dr2_from=dr2_from, measure_faces=measure_faces, say=click.echo,
         )  # fmt: skip
 
+    begun_with, dataset = sha256_file(first) if first else None, source.facts.get("dataset")
+    if begun_with or dataset:  # else the many faces of --data, which may grow
+        plan = replace(plan, learned_from=json.dumps({"begin": begun_with, "dataset": dataset}))
     torch.manual_seed(plan.seed)
     networks = Adversaries(config).to(memory_format=torch.channels_last)
     if start is not None:
@@ -152,7 +156,7 @@ def command(
     facts = {
         "steps": result.step, "batch": batch, "seed": plan.seed, "lr": plan.lr, "ema_half_life": plan.ema,
         **source.facts, "critic_weight": critic_weight, "critic_from": critic_from,
-        "begin": sha256_file(first) if first else None,
+        "begin": begun_with,
         "blend": {"sha256": sha256_file(blend), "share": blend_share} if blend else None,
     }  # fmt: skip
     save_enhancer(

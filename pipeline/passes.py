@@ -28,6 +28,6 @@ def run_passes(run: Run, work: WorkOnUnits, address: str | None, to: TextIO | No
             run_rounds(search.run, search.work, address, to)
         try:
             search.decide()
+            run_rounds(run, Judged(search), address, to, tally)
         except (StorageError, LedgerError) as error:
             raise RunFailed(f"{error}; run it again to go on") from error
-        run_rounds(run, Judged(search), address, to, tally)

@@ -42,8 +42,8 @@ def ordered_in_processes(
     """`function` of each item, by `threads` threads in each of `processes` processes, in the order of the items.
 
     function, items and results travel as pickles, the function once per process; it must be importable there. At most
-    twice as many calls as there are threads are begun and not taken. What a call raises is raised in its place, where
-    it can be pickled. When the caller stops early, the processes end.
+    twice as many calls as there are threads are begun and not taken. What a call raises, or the reason why its result
+    cannot travel, is raised in its place. When the caller stops early, the processes end.
 
     Raises ProcessError when a process dies, as by the kernel's killer when memory is full.
     """
@@ -72,7 +72,8 @@ def _workers(function: object, processes: int, threads: int) -> Iterator[list[_W
     try:
         for _ in range(processes):
             ours, theirs = Pipe()
-            command = [sys.executable, "-m", _MODULE, str(theirs.fileno())]
+            # -P: else a module in the current folder would run instead of the one it is called like.
+            command = [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
             theirs.close()  # or its end would not be noticed
@@ -145,11 +146,11 @@ def _serve(connection: Connection) -> None:
         while True:
             number, item = queue.get()
             try:
-                answer = number, True, function(item)
+                answer = pickle.dumps((number, True, function(item)))
             except BaseException as error:
-                answer = number, False, _portable(error)
+                answer = pickle.dumps((number, False, _portable(error)))
             with sending, suppress(OSError):  # nobody listens any more: this process is about to end
-                connection.send(answer)
+                connection.send_bytes(answer)
 
     for _ in range(threads):
         Thread(target=work, daemon=True).start()

@@ -23,6 +23,9 @@ LossFunction = Callable[[nn.Module, int, np.random.Generator], tuple[Tensor, Map
 """``loss(model, step, rng) -> (scalar loss, extra numbers for the curve)``; it draws its own batch from rng."""
 
 
+CHECKPOINT = "checkpoint.pt"
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """How long and how hard to train.
@@ -33,6 +36,7 @@ class TrainingPlan:
         minutes: stop this session after so many minutes, whatever ``steps`` says (0: no limit).
         lr: peak learning rate of AdamW; linear warm-up over ``warmup`` steps, cosine decay to 5 % at ``steps``.
         ema: half-life of the exponential moving average, in steps.
+        learned_from: what the training is of, in any words; a checkpoint of another is refused.
         bf16: run the forward pass under bfloat16 autocast (pays on AMX, AVX512-BF16 or a GPU only).
     """
 
@@ -47,6 +51,7 @@ class TrainingPlan:
     seed: int = 0
     device: str = "cpu"
     bf16: bool = False
+    learned_from: str = ""
     checkpoint_every: int = 100
     log_every: int = 20
 
@@ -93,15 +98,16 @@ def train(
 ) -> TrainingResult:
     """Minimise ``loss`` over ``model`` and return its moving average.
 
-    Resumes from ``plan.out/checkpoint.pt`` when it is there. Raises FloatingPointError when the
-    loss stops being a finite number, naming the step, because weights after it are worthless.
+    Resumes from ``plan.out/checkpoint.pt`` when it is there. Raises WeightsError for that of another training, and
+    FloatingPointError when the loss stops being a finite number, naming the step, because weights after it are
+    worthless.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     device = torch.device(plan.device)
     model.to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.99))
     ema = Ema(model, plan.ema)
-    start = _resume(plan.out / "checkpoint.pt", model, ema, optimiser, device)
+    start = _resume(plan, model, ema, optimiser, device)
     if start:
         say(f"resuming at step {start} of {plan.steps}")
     curve = _Curve(plan.out / "curve.csv", start)
@@ -127,7 +133,7 @@ def train(
             say(_progress(step, start, plan, elapsed, curve.write(step, elapsed)))
         out_of_time = bool(plan.minutes) and elapsed > 60.0 * plan.minutes
         if step % plan.checkpoint_every == 0 or step == plan.steps or out_of_time:
-            _save(plan.out / "checkpoint.pt", model, ema, optimiser, step)
+            _save(plan, model, ema, optimiser, step)
         if out_of_time:
             break
     return TrainingResult(ema.state, step, step >= plan.steps)
@@ -169,19 +175,26 @@ class _Curve:
         return means
 
 
-def _save(path: Path, model: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _save(plan: TrainingPlan, model: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, step: int) -> None:
     # Written beside and renamed, so that a kill never leaves half a checkpoint.
+    path = plan.out / CHECKPOINT
     beside = path.with_suffix(".writing")
-    torch.save(
-        {"model": model.state_dict(), "ema": ema.state, "optimiser": optimiser.state_dict(), "step": step}, beside
-    )
+    state = {"model": model.state_dict(), "ema": ema.state, "optimiser": optimiser.state_dict(), "step": step}
+    torch.save({**state, "learned_from": plan.learned_from}, beside)
     beside.replace(path)
 
 
-def _resume(path: Path, model: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, device: torch.device) -> int:
+def _resume(
+    plan: TrainingPlan, model: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, device: torch.device
+) -> int:
+    path = plan.out / CHECKPOINT
     if not path.exists():
         return 0
     saved = torch.load(path, map_location=device, weights_only=True)
+    if saved.get("learned_from", "") != plan.learned_from:
+        raise WeightsError(
+            f"{path} holds a training from other data or other weights than now; name another folder, or delete it"
+        )
     try:
         model.load_state_dict(saved["model"])
     except RuntimeError as error:

@@ -14,6 +14,9 @@ from pipeline.records import Face, Photo
 from pipeline.stages import Detect, Enhance, load_detector, resized, to_unit_range
 from pipeline.watchdog import beat
 
+Verdict = tuple[dict[str, Any], tuple[str, str] | None]
+"""What is measured of a face, and why it is not kept: a code and a line; None when it is."""
+
 
 class DetectSome(Detect):
     """`Detect`, for which a photo without a face is nothing to keep."""
@@ -39,16 +42,19 @@ class KeepBetter(Enhance):
 
     def work(self, photos: Sequence[Photo]) -> None:
         super().work(photos)
+        verdicts = []
         for photo in photos:
             beat()
-            self.choose(photo)
+            verdicts.append([self.judge(face) for face in photo.faces])
+        # Only now, when nothing can fail any more, is anything left out: the stage may be asked for the same again.
+        for photo, of_faces in zip(photos, verdicts, strict=True):
+            self.choose(photo, of_faces)
 
-    def choose(self, photo: Photo) -> None:
+    def choose(self, photo: Photo, verdicts: Sequence[Verdict]) -> None:
         """Leave the photo its good faces, or reject it for what the first one lacks."""
         kept: list[Face] = []
         refusals: list[tuple[str, str]] = []
-        for index, face in enumerate(photo.faces):
-            measured, refusal = self.judge(face)
+        for index, (face, (measured, refusal)) in enumerate(zip(photo.faces, verdicts, strict=True)):
             if refusal:
                 refusals.append(refusal)
             else:
@@ -60,7 +66,7 @@ class KeepBetter(Enhance):
         kept[0].candidates[0]["left_out"] = dict(Counter(code for code, _ in refusals))
         photo.faces = kept
 
-    def judge(self, face: Face) -> tuple[dict[str, Any], tuple[str, str] | None]:
+    def judge(self, face: Face) -> Verdict:
         """What is measured of a face, and why it is not kept: a code and a line; None when it is."""
         from operators.quality.fidelity import fidelity
 

@@ -43,6 +43,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def held_out_face() -> str:
+    """A held-out key as kept faces have them."""
+    return next(key for key in (f"p{number}-face00" for number in range(1000)) if held_out(key))
+
+
 def run(collection: Path, good: Path, output: Path | str, *options: str) -> str:
     arguments = ["--input", str(collection), "--faces", str(good), "--output", str(output), "--steps", str(STEPS)]
     arguments += ["--batch", "1", "--settings", "mild-4", "--pairs-per-face", "2", "--n", "1", "--tau", "20"]
@@ -121,11 +126,23 @@ def test_what_cannot_be_done_is_said_at_once(
         run(collection, good, "s3://bucket/round")
     with pytest.raises(ConfigError, match="--settings: severe-3 is none of"):
         run(collection, good, tmp_path, "--settings", "severe-3")
+    with pytest.raises(ConfigError, match=r"--recipe, --pairs-per-face: .*unknown recipe 'dr3'"):
+        run(collection, good, tmp_path, "--recipe", "dr3")
     with pytest.raises((WeightsError, ModelError), match=r"no\.safetensors"):
         run(collection, good, tmp_path, "--enhancer", str(tmp_path / "no.safetensors"))
     with pytest.raises(InputError):
         run(collection, tmp_path / "nothing.tar", tmp_path)
     assert not list(tmp_path.iterdir()), "before anything was begun"
+    enhancer = finished_round[0] / TRAINING / "enhancer.safetensors"
+    with pytest.raises(ConfigError, match="holds --enhancer itself"):
+        run(collection, good, tmp_path, "--enhancer", str(enhancer), "--training", str(enhancer.parent))
+    with pytest.raises(ConfigError, match="holds another training"):
+        run(collection, good, tmp_path, "--training", str(enhancer.parent))
+    with pytest.raises(ConfigError, match=r"begun as another round \(lr, pairs\)"):
+        run(collection, good, finished_round[0], "--lr", "0.1", "--recipe", "classical")
+    write_shard(tmp_path / "named.tar", [(f"{held_out_face()}.png", encode_png(grace_hopper().pixels))])
+    with pytest.raises(ConfigError, match="is named as a kept face is"):
+        run(collection, tmp_path / "named.tar", tmp_path)
     with pytest.raises(ConfigError, match="what 'dr2e curate' does"):
         restore(load(None, ["keep={}"], {"input": str(collection), "output": str(tmp_path)}), progress=io.StringIO())
     with pytest.raises(ConfigError, match="holds faces to train on"):

@@ -321,5 +321,7 @@ def test_what_makes_no_sense_is_said_before_anything_starts(faces: Path, tmp_pat
     ):
         with pytest.raises(ConfigError, match=said):
             load(None, [assignment], place)
+    with pytest.raises(ConfigError, match="what 'dr2e curate' does"):
+        pairs(load(None, ["keep={}"], place))
     with pytest.raises(ConfigError, match="what 'dr2e pairs' does"):
         restore(load(None, ["pairs.per_face=2"], place))

@@ -81,7 +81,7 @@ def test_what_was_not_restored_or_cannot_be_measured_is_left_out(keeper: KeepBet
 def test_a_photo_keeps_its_good_faces_and_tells_of_the_others(keeper: KeepBetter) -> None:
     photo = Photo("u", 0, "p", "p.jpg", b"jpeg", [("p.json", b'{"license": "CC0"}')])
     photo.faces, photo.status = [restored(a_face(), niqe=(4, 4)), restored(a_face())], "restored"
-    keeper.choose(photo)
+    keeper.choose(photo, [keeper.judge(face) for face in photo.faces])
     assert [face.candidates[0]["face"] for face in photo.faces] == [1]
     assert photo.faces[0].candidates[0]["left_out"] == {"keep.no_gain": 1}
     written = kept_members(photo, CommitContext(0, {}, {}))
@@ -93,9 +93,29 @@ def test_a_photo_keeps_its_good_faces_and_tells_of_the_others(keeper: KeepBetter
     assert np.abs(again.astype(int) - a_face()).max() <= 1, "its labels cut out the face as it is"
 
 
+def test_nothing_is_left_out_before_everything_is_judged(keeper: KeepBetter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage may be called again for the same photos after it raised."""
+    photos = [
+        Photo("u", 0, "p", "p.jpg", b"", faces=[restored(a_face(), niqe=(4, 4))]),
+        Photo("u", 1, "q", "q.jpg", b""),
+    ]
+    photos[1].faces = [restored(a_face())]
+    judge = keeper.judge
+
+    def fail(face: Face) -> object:
+        if face is photos[1].faces[0]:
+            raise ZeroDivisionError
+        return judge(face)
+
+    monkeypatch.setattr(keeper, "judge", fail)
+    with pytest.raises(ZeroDivisionError):
+        keeper.work(photos)
+    assert [len(photo.faces) for photo in photos] == [1, 1] and not photos[0].error
+
+
 def test_a_photo_without_any_good_face_is_rejected(keeper: KeepBetter) -> None:
     photo = Photo("u", 0, "p", "p.jpg", b"jpeg", faces=[restored(a_face(), niqe=(4, 4))], status="restored")
-    keeper.choose(photo)
+    keeper.choose(photo, [keeper.judge(face) for face in photo.faces])
     assert (photo.status, photo.error, photo.faces) == ("rejected", "keep.no_gain", [])
 
 

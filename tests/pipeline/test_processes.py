@@ -6,9 +6,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from calls import kill_self, pid_after
+from calls import a_lock, kill_self, pid_after
 
 from pipeline.processes import ProcessError, ordered_in_processes
 
@@ -45,6 +46,17 @@ def test_what_a_call_raises_comes_in_its_place() -> None:
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ValueError, match="math domain error"):
         next(results)
+
+
+def test_a_result_that_cannot_travel_is_an_error_and_no_wait() -> None:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        list(ordered_in_processes(a_lock, [0], 1, 1))
+
+
+def test_a_module_of_the_current_folder_takes_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert list(ordered_in_processes(operator.neg, [1], 1, 1)) == [-1]
 
 
 def test_a_process_that_dies_ends_it_and_says_how() -> None:
