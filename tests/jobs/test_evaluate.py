@@ -235,6 +235,7 @@ def test_select_alone_compares_and_with_a_value_selects(compared: EvaluationSumm
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_measured_choice_is_the_same_on_ray(
     given: Callable[..., dict[str, object]], compared: EvaluationSummary, tmp_path: Path, cluster: str
 ):

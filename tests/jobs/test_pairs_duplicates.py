@@ -124,6 +124,7 @@ def test_a_run_resumes_from_any_part_of_the_search(
     assert len(list(output.glob("duplicates/*.parquet"))) == 6
 
 
+@pytest.mark.slow
 def test_what_is_committed_wins_against_what_comes_later(shards: tuple[str, str], tmp_path: Path, cluster: str) -> None:
     output = tmp_path / "out"
     assert make(shards[1:], output).left_out == {"image.unreadable": 1, "image.too_large": 1}
@@ -137,6 +138,7 @@ def test_another_limit_needs_another_output(made: tuple[Path, Summary], shards: 
         make(shards, made[0], "unit.max_samples=2", "pairs.gate.duplicates=4")
 
 
+@pytest.mark.slow
 def test_a_photo_that_kills_its_worker_in_the_search_is_not_tried_again(
     made: tuple[Path, Summary], shards: tuple[str, str], tmp_path: Path, cluster: str
 ) -> None:
