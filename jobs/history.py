@@ -10,7 +10,7 @@ import click
 
 from jobs.options import as_json, parse_storage, storage_options
 from jobs.status import opened
-from pipeline.executions import Execution, to_dict
+from pipeline.executions import Execution
 from pipeline.executions import history as executions
 from pipeline.progress import clock
 
@@ -40,9 +40,9 @@ def table(found: Sequence[Execution]) -> str:
 
 
 def _row(one: Execution) -> tuple[str, ...]:
-    began = one.began.removesuffix("+00:00").replace("T", " ")
+    began = f"{one.began:%Y-%m-%d %H:%M:%S}"
     took = "" if one.seconds is None else clock(one.seconds)
-    end = f"{one.outcome}{one.reason and f': {one.reason}'}" if one.ended else NOT_ENDED
+    end = NOT_ENDED if one.ended is None else f"{one.outcome}{one.reason and f': {one.reason}'}"
     counts = (one.new_shards, round(one.new_bytes / 1e6), one.photos, one.faces, one.rejected, one.gone)
     return (began, one.work, took, *(f"{count:,}" for count in counts), end)
 
@@ -64,6 +64,7 @@ def command(output: str, last: int | None, storage_options: str | None, as_json:
     """
     found = history(output, parse_storage(storage_options))[-last if last else 0 :]
     if as_json:
-        click.echo(json.dumps([to_dict(execution) for execution in found], indent=1))
+        told = [{**execution.model_dump(mode="json"), "seconds": execution.seconds} for execution in found]
+        click.echo(json.dumps(told, indent=1))
     else:
         click.echo(table(found) if found else "no execution is recorded here")

@@ -31,9 +31,9 @@ class Estimate:
     """What is left of a run.
 
     shards, shards_done, units_done: of the input. shards_gone: those that have results and are no longer in the input.
-    bytes_left: of shards not complete yet, less their share of
-    committed units. photos_left, faces_left, evaluations_left, seconds_left: projections; None where nothing is
-    known to project from. basis: what they are projected from. models: role to name, licence, source, sha256.
+    bytes_left: of shards not complete yet, less their share of committed units. photos_left, faces_left,
+    evaluations_left, seconds_left: projections; None where nothing is known to project from. basis: what they are
+    projected from. models: role to name, licence, source, sha256.
     """
 
     output: str

@@ -18,7 +18,7 @@ from jobs.report import write_page
 from jobs.restore import interruptible
 from jobs.status import opened, product_of
 from pipeline.config import Config, ConfigError, load
-from pipeline.executions import Execution, now, recorded
+from pipeline.executions import Execution, chronicled, now
 from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
 from pipeline.output import Output
@@ -70,7 +70,7 @@ def retry(
 
         run.output.location.probe()
         begun = Execution(began=now(), work="retrying", version=run.versions["dr2e"])
-        with recorded(run.output.location, begun) as tally:
+        with chronicled(run.output.location, begun) as tally:
             run_passes(run, Replay(run.output, plan.attempts), address, progress, tally)
     try:
         if plan.attempts:

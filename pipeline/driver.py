@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from pipeline.config import Config
-from pipeline.executions import Execution, now, recorded
+from pipeline.executions import Execution, chronicled, now
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.models import describe
 from pipeline.plan import Plan, bytes_left, make_plan, require_unchanged
@@ -49,7 +49,7 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     """
     run = prepared.run
     if prepared.plan.complete:
-        with recorded(run.output.location, _begun(prepared)):
+        with chronicled(run.output.location, _begun(prepared)):
             return
     run.output.location.probe()
     run.check(run.output.start(run.record(prepared.shards)))
@@ -57,7 +57,7 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     from pipeline.passes import run_passes  # Ray, which a finished run does without
     from pipeline.work import Shards
 
-    with recorded(run.output.location, _begun(prepared)) as tally:
+    with chronicled(run.output.location, _begun(prepared)) as tally:
         run_passes(run, Shards(run, prepared.shards), address, progress, tally)
 
 
@@ -67,7 +67,7 @@ def _begun(prepared: Prepared) -> Execution:
         began=now(),
         work=prepared.run.product.verb,
         shards=len(prepared.shards),
-        size=sum(shard.size for shard in prepared.shards),
+        bytes=sum(shard.size for shard in prepared.shards),
         new_shards=len(plan.pending),
         new_bytes=bytes_left(plan),
         gone=len(plan.gone),

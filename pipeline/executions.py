@@ -1,4 +1,4 @@
-"""The executions of a run: each `dr2e restore` or `pairs` of an output leaves a line of its history there.
+"""The executions of a run: each `dr2e restore`, `pairs` or `retry` leaves a line of its history in the output.
 
 They are for people: what is left to do follows from the commit records and never from these. An object per execution,
 written when it begins and again when it ends; one that was killed has no end.
@@ -6,16 +6,16 @@ written when it begins and again when it ends; one that was killed has no end.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Literal
 
-from pipeline.ledger import LedgerError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from pipeline.ledger import EXECUTIONS, LedgerError
 from pipeline.parallel import ordered
 from pipeline.progress import Tally
 from pipeline.secrecy import shown
@@ -23,81 +23,55 @@ from pipeline.storage import Location, StorageError
 
 log = logging.getLogger(__name__)
 
-EXECUTIONS = "executions"
-FORMAT = "dr2e.execution/1"
-
 PATIENCE_AT_THE_END = 10.0
 """Seconds. A run that ends because its storage is away must not wait for it again to say so."""
 
 _READERS = 16  # requests in flight
 
-Outcome = Literal["", "complete", "failed", "interrupted"]
+Outcome = Literal["complete", "failed", "interrupted"]
 
 
-@dataclass(frozen=True)
-class Execution:
-    """One execution. began, ended: ISO 8601, UTC; ended is "" until then, and stays so when it was killed.
+class Execution(BaseModel):
+    """One execution.
 
-    work: "restoring", "making pairs" or what else it did. outcome: "" until it ended; reason: why it failed. shards,
-    size: of the input, size in bytes; new_shards, new_bytes: of it, what was left to do; gone: shards that have commits
-    and are no longer in the input. photos, faces, rejected: committed. version: of dr2e.
+    began, ended: UTC; ended and outcome are None until then, and stay so when it was killed. work: "restoring",
+    "making pairs" or what else it did. reason: why it failed. shards, bytes: of the input; new_shards, new_bytes: of
+    it, what was left to do; gone: shards that have commits and are no longer in the input. photos, faces, rejected:
+    committed. version: of dr2e.
     """
 
-    began: str
-    work: str = ""
-    ended: str = ""
-    outcome: Outcome = ""
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["dr2e.execution/1"] = "dr2e.execution/1"
+    work: str
+    began: AwareDatetime
+    ended: AwareDatetime | None = None
+    outcome: Outcome | None = None
     reason: str = ""
     shards: int = 0
-    size: int = 0
+    bytes: int = 0
     new_shards: int = 0
     new_bytes: int = 0
     gone: int = 0
     photos: int = 0
     faces: int = 0
     rejected: int = 0
-    version: str = ""
-    format: str = field(default=FORMAT, repr=False)
-
-    @classmethod
-    def from_json(cls, data: bytes, name: str) -> Self:
-        """Read what `to_json` made. Raises LedgerError, naming the object."""
-        try:
-            told = json.loads(data)
-            if told["format"] != FORMAT:
-                raise ValueError(f"its format is {told['format']!r}")
-            found = cls(**told)
-            wrong = [one.name for one in fields(cls) if not isinstance(getattr(found, one.name), _TYPES[str(one.type)])]
-            if wrong:
-                raise ValueError(f"{', '.join(wrong)} of another type")
-            datetime.fromisoformat(found.began)
-            datetime.fromisoformat(found.ended or found.began)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise LedgerError(f"{name} describes no execution ({error}); nothing needs it, delete it") from None
-        return found
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+    version: str
 
     @property
     def seconds(self) -> float | None:
         """How long it took; None while it has no end."""
-        if not self.ended:
-            return None
-        return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)).total_seconds()
-
-
-_TYPES: dict[str, type] = {"str": str, "int": int, "Outcome": str}
+        return None if self.ended is None else (self.ended - self.began).total_seconds()
 
 
 @contextmanager
-def recorded(location: Location, begun: Execution) -> Iterator[Tally]:
-    """Tell of an execution of the output at `location`, from its begin to its end, however it ends.
+def chronicled(location: Location, begun: Execution) -> Iterator[Tally]:
+    """Keep the history of an execution of the output at `location`, from its begin to its end, however it ends.
 
     begun: what is known at its begin. Yields what to count in. Storage that does not take it is a warning: an execution
     is not worth less for want of a line about it.
     """
-    name = f"{EXECUTIONS}/{begun.began.replace(':', '').replace('-', '')}-{secrets.token_hex(4)}.json"
+    name = f"{EXECUTIONS}/{begun.began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.json"
     _put(location, name, begun)
     tally = Tally()
     outcome: Outcome = "interrupted"
@@ -109,10 +83,7 @@ def recorded(location: Location, begun: Execution) -> Iterator[Tally]:
         outcome, reason = "failed", shown(" ".join(str(error).split()), location.options) or type(error).__name__
         raise
     finally:
-        ended = replace(
-            begun, ended=now(), outcome=outcome, reason=reason,
-            photos=tally.photos, faces=tally.faces, rejected=tally.rejected,
-        )  # fmt: skip
+        ended = begun.model_copy(update={"ended": now(), "outcome": outcome, "reason": reason, **vars(tally)})
         _put(Location(location.url, location.options, patience=PATIENCE_AT_THE_END), name, ended)
 
 
@@ -121,23 +92,25 @@ def history(location: Location) -> list[Execution]:
     names = [entry.name for entry in location.entries(EXECUTIONS) if entry.name.endswith(".json")]
 
     def read(name: str) -> Execution:
-        return Execution.from_json(location.read(name), f"{location.url}/{name}")
+        try:
+            return Execution.model_validate_json(location.read(name))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = " ".join([*map(str, problem["loc"]), problem["msg"]])
+            raise LedgerError(
+                f"{location.url}/{name} describes no execution ({what}); nothing needs it, delete it"
+            ) from None
 
     return sorted(ordered(read, names, _READERS), key=lambda execution: execution.began)
 
 
-def now() -> str:
-    """ISO 8601, UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now() -> datetime:
+    """UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _put(location: Location, name: str, execution: Execution) -> None:
     try:
-        location.put(name, execution.to_json())
+        location.put(name, execution.model_dump_json(indent=1).encode())
     except StorageError as error:
         log.warning("the history of this run lacks a line: %s", error)
-
-
-def to_dict(execution: Execution) -> dict[str, Any]:
-    """For JSON, with its duration."""
-    return {**asdict(execution), "seconds": execution.seconds}

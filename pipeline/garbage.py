@@ -13,7 +13,7 @@ The limit also holds for objects of units that are committed. Their attempts can
 only created where there is none; but a remedy of `dr2e verify` may be to delete a record, and then they can.
 
 What a search for near-duplicates saw and decided needs no record and stays, for faces of a later run are held against
-it; only files that were not finished are found in its folders.
+it; only files that were not finished are found in its folders, and in that of the history.
 
 Any record counts, whatever its unit is called: `commits/NAME.json` names what it names. One that cannot be read
 could name anything, and stops everything. Names that are not made as ours are never touched.
@@ -30,6 +30,7 @@ from typing import Literal
 from pipeline.ledger import (
     COMMITS,
     DUPLICATES,
+    EXECUTIONS,
     MANIFEST,
     REJECTS,
     SHARDS,
@@ -161,7 +162,7 @@ def _candidates(location: Location, found: Findings) -> Iterator[Garbage]:
                 yield Garbage(entry.name, "orphan", entry.size, entry.modified, unit)
             elif not is_leftover(entry.name):
                 found.foreign.append(entry.name)
-    for folder in ("", COMMITS, SHARDS, VALIDATION, MANIFEST, REJECTS, TARGETS, DUPLICATES):
+    for folder in ("", COMMITS, SHARDS, VALIDATION, MANIFEST, REJECTS, TARGETS, DUPLICATES, EXECUTIONS):
         for entry in location.leftovers(folder):
             kind: Kind = "probe" if entry.name.rpartition("/")[2].startswith(".probe-") else "unfinished"
             yield Garbage(entry.name, kind, entry.size, entry.modified)

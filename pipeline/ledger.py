@@ -18,6 +18,8 @@ REPORT = "report.html"
 COMMITS, SHARDS, MANIFEST, REJECTS = "commits", "shards", "manifest", "rejects"
 VALIDATION = "validation"
 """Pairs that are not for training; a restoration has none."""
+EXECUTIONS = "executions"
+"""The history of a run, for people; nothing rests on it."""
 TARGETS, DUPLICATES = "targets", "duplicates"
 """What a search for near-duplicates among pairs saw and decided, unit by unit. No record names these: they say which
 photos become pairs, and nothing of the result is in them."""

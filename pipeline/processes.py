@@ -19,6 +19,8 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TypeVar
 
+from pipeline.parallel import ordered
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -34,6 +36,15 @@ def processors() -> int:
     """Processes worth starting: as many as the cores this process may use, 8 at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MOST)
+
+
+def spread(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], processes: int, threads: int
+) -> Iterator[_Result]:
+    """`ordered_in_processes`, or threads of this process where one process is enough: no other is started for that."""
+    if processes > 1:
+        return ordered_in_processes(function, items, processes, threads)
+    return ordered(function, items, threads)
 
 
 def ordered_in_processes(

@@ -140,13 +140,16 @@ class Location:
     def read(self, name: str) -> bytes:
         """The bytes of an object; StorageError when there is none."""
         path = self._path(name)
-        return bytes(self._trying("read", name, lambda: self._fs.cat_file(path, **self._at_once)))
+        return self._trying("read", name, lambda: self._whole(path))
 
     def read_or_none(self, name: str) -> bytes | None:
         """The bytes of an object; None when there is none."""
         path = self._path(name)
-        data = self._trying("read", name, lambda: _or_none(lambda path: self._fs.cat_file(path, **self._at_once), path))
-        return None if data is None else bytes(data)
+        return self._trying("read", name, lambda: _or_none(self._whole, path))
+
+    def _whole(self, path: str) -> bytes:
+        # In one request: s3fs asks for the size first where it may read parts at a time.
+        return bytes(self._fs.cat_file(path, **({"max_concurrency": 1} if self._is_s3 else {})))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes `start` up to `end` of an object that is that long; fewer if it became shorter."""
@@ -315,11 +318,6 @@ class Location:
                 raise OSError(f"this protocol needs another package ({error})") from error
             except ValueError as error:
                 raise OSError(f"fsspec knows no such protocol ({error})") from error
-
-    @property
-    def _at_once(self) -> dict[str, Any]:
-        """Arguments for reading a whole object in one request; else s3fs asks for its size first."""
-        return {"max_concurrency": 1} if self._is_s3 else {}
 
     @property
     def _protocol(self) -> str:

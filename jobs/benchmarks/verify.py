@@ -22,7 +22,7 @@ from pipeline.config import ConfigError
 from pipeline.ledger import commit_name
 from pipeline.output import Output
 from pipeline.parallel import ordered
-from pipeline.processes import ordered_in_processes, processors
+from pipeline.processes import processors, spread
 from pipeline.storage import Location
 from pipeline.verification import READERS, Journal, verify
 from pipeline.verification.stream import BLOCK
@@ -108,7 +108,7 @@ def measure(location: Location, rounds: int, processes: int, cold: bool = False)
                     raise RuntimeError(f"the output just built does not verify: {findings[0].message}")
 
         ways: dict[str, Callable[[], object]] = {
-            "read": lambda: _drain(ordered_in_processes(_Reader(location), objects, processes, READERS)),
+            "read": lambda: _drain(spread(_Reader(location), objects, processes, READERS)),
             "sha256 in memory": lambda: _hash(size),
             "verify": verified,
             "verify again, with its journal": verified,

@@ -49,7 +49,7 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
 
-    def record_of(self, unit: str) -> bytes | None:
+    def digest_of(self, unit: str) -> bytes | None:
         """The digest of the commit record with which a unit was read back and well; None where it was not."""
         return self._well.get(unit)
 

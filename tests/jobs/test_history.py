@@ -14,7 +14,7 @@ from jobs.history import command
 from jobs.plan import plan
 from jobs.restore import restore
 from pipeline.config import ConfigError, load
-from pipeline.executions import EXECUTIONS
+from pipeline.ledger import EXECUTIONS
 from pipeline.output import Output
 
 
@@ -62,7 +62,7 @@ def test_every_execution_leaves_a_line(output: Path, collection: Path, quick: li
 def test_what_was_killed_has_no_end(output: Path) -> None:
     (path,) = (output / EXECUTIONS).iterdir()
     told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "ended": "", "outcome": ""}))
+    path.write_text(json.dumps({**told, "ended": None, "outcome": None}))
     assert "not ended: it is at work, or was killed" in said(output)
 
 
