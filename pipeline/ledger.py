@@ -9,7 +9,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.storage import Location
 
 FORMAT = "dr2e.commit/1"
 
@@ -132,6 +135,23 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def read_description(location: Location, name: str, what: str) -> dict[str, Any] | None:
+    """The JSON object at `name`; None when there is nothing. what: it describes, as in "a run".
+
+    Raises StorageError, and LedgerError when it is no JSON object.
+    """
+    data = location.read_or_none(name)
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise LedgerError(f"{location.url}/{name} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise LedgerError(f"{location.url}/{name} does not describe {what}")
+    return found
 
 
 def describes_run(value: Any) -> bool:

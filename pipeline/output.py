@@ -27,6 +27,7 @@ from pipeline.ledger import (
     LedgerError,
     commit_name,
     describes_run,
+    read_description,
     unit_of_commit,
 )
 from pipeline.manifest import read_manifest
@@ -78,14 +79,8 @@ class Output:
 
     def run(self) -> dict[str, Any] | None:
         """run.json; None when no run was started here. Raises LedgerError when it is not what `start` writes."""
-        data = self.location.read_or_none(RUN)
-        if data is None:
-            return None
-        try:
-            run = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise LedgerError(f"{self.location.url}/{RUN} is not JSON: {error}") from None
-        if not describes_run(run):
+        run = read_description(self.location, RUN, "a run")
+        if run is not None and not describes_run(run):
             raise LedgerError(f"{self.location.url}/{RUN} does not describe a run")
         return run
 

@@ -61,11 +61,11 @@ def product_of(config: Config) -> Product:
 
 def _kept() -> Product:
     from pipeline.keeping.members import kept_members
-    from pipeline.keeping.stages import DetectSome, KeepBetter
+    from pipeline.keeping.stages import DetectOrReject, EnhanceAndKeep
 
     stages: tuple[tuple[type[Stage], Pool], ...] = (
-        (DetectSome, "detect"),
+        (DetectOrReject, "detect"),
         (Restore, "restore"),
-        (KeepBetter, "enhance"),
+        (EnhanceAndKeep, "enhance"),
     )
     return Product("restoring, keeping what became better", stages, encode=kept_members, arrange=in_order)

@@ -75,14 +75,14 @@ class Run:
 
     def check(self, recorded: Mapping[str, Any]) -> None:
         """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
-        differences = list(_differences(recorded.get("config", {}), self.config.result()))
+        different = list(differences(recorded.get("config", {}), self.config.result()))
         for role, model in self.models.to_json().items():
             before = recorded.get("models", {}).get(role, {}).get("sha256")
             if before != model["sha256"]:
-                differences.append(f"the {role} is another model")
-        if differences:
+                different.append(f"the {role} is another model")
+        if different:
             raise RunMismatch(
-                f"{self.output.location.url} was begun with other settings ({'; '.join(differences)}); "
+                f"{self.output.location.url} was begun with other settings ({'; '.join(different)}); "
                 "continue it with those, or name a new --output"
             )
 
@@ -106,10 +106,11 @@ def fingerprint(shards: Sequence[ShardRef]) -> str:
     return digest.hexdigest()
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """What differs between two nested settings, a phrase each; where models lie does not count, their hashes do."""
     for name in sorted(before.keys() | now.keys()):
         path, old, new = prefix + name, before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{path}.")
+            yield from differences(old, new, f"{path}.")
         elif old != new and path not in _SOURCES:
             yield f"{path} was {json.dumps(old)}, is {json.dumps(new)}"

@@ -24,7 +24,7 @@ from pipeline.evaluation.sheets import sheets
 from pipeline.evaluation.statistics import Row, rows
 from pipeline.evaluation.table import document, markdown
 from pipeline.inputs import ShardRef, resolve_inputs
-from pipeline.ledger import LedgerError, finite
+from pipeline.ledger import LedgerError, finite, read_description
 from pipeline.models import describe
 from pipeline.parquet import ParquetError
 from pipeline.run import Run
@@ -162,16 +162,7 @@ def _made_with(prepared: Prepared) -> str:
 
 def recorded(location: Location) -> dict[str, Any] | None:
     """What the evaluation at `location` is, as it was recorded when it began; None where there is none."""
-    data = location.read_or_none(SETTINGS)
-    if data is None:
-        return None
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise LedgerError(f"{location.url}/{SETTINGS} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise LedgerError(f"{location.url}/{SETTINGS} does not describe an evaluation")
-    return found
+    return read_description(location, SETTINGS, "an evaluation")
 
 
 def _hashes(metrics: Sequence[Metric], folder: Path | None) -> dict[str, str]:

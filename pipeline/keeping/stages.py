@@ -18,7 +18,7 @@ Verdict = tuple[dict[str, Any], tuple[str, str] | None]
 """What is measured of a face, and why it is not kept: a code and a line; None when it is."""
 
 
-class DetectSome(Detect):
+class DetectOrReject(Detect):
     """`Detect`, for which a photo without a face is nothing to keep."""
 
     def work(self, photos: Sequence[Photo]) -> None:
@@ -28,7 +28,7 @@ class DetectSome(Detect):
                 photo.reject(NO_FACE, "no face was found")
 
 
-class KeepBetter(Enhance):
+class EnhanceAndKeep(Enhance):
     """`Enhance`, then leave out the faces that are not to be learned from; a photo without any left is rejected.
 
     What was measured of a kept face is in `Face.candidates`: {"face", "gain", "fidelity", "moved"} and, on the first
@@ -83,7 +83,7 @@ class KeepBetter(Enhance):
         small = resized(face.image, len(face.crop))
         same = float(fidelity(to_unit_range([small]), to_unit_range([face.crop]))[0])
         if same < keep.fidelity:
-            return {}, ("keep.another", f"its fidelity to the face that came is {same:.3f}, under {keep.fidelity:g}")
+            return {}, ("keep.unfaithful", f"its fidelity to the face that came is {same:.3f}, under {keep.fidelity:g}")
         wide, border = bordered(face.image)
         (found,) = self.detector.detect([wide])
         moved = disagreement([one.landmarks - border for one in found], template(len(face.image)))

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from jobs.curate import AFTER, BEFORE, KEPT, PAIRS, TRAINING, command
+from jobs.curate import KEPT, PAIRS, command
+from jobs.curation.begin import TRAINING
+from jobs.curation.page import AFTER, BEFORE
 from jobs.demonstration.photographs import eileen_collins, grace_hopper
 from jobs.restore import restore
 from jobs.unpack import command as unpack
@@ -23,6 +25,7 @@ from pipeline.config import ConfigError, load
 from pipeline.inputs import InputError
 from pipeline.models import ModelError
 from pipeline.output import Output
+from pipeline.run import RunMismatch
 from pipeline.tar import write_shard
 
 STEPS = 2
@@ -138,7 +141,7 @@ def test_what_cannot_be_done_is_said_at_once(
         run(collection, good, tmp_path, "--enhancer", str(enhancer), "--training", str(enhancer.parent))
     with pytest.raises(ConfigError, match="holds another training"):
         run(collection, good, tmp_path, "--training", str(enhancer.parent))
-    with pytest.raises(ConfigError, match=r"begun as another round \(lr, pairs\)"):
+    with pytest.raises(RunMismatch, match=r"as another round \(lr was 0.0002, is 0.1; pairs.recipe was .*\)"):
         run(collection, good, finished_round[0], "--lr", "0.1", "--recipe", "classical")
     write_shard(tmp_path / "named.tar", [(f"{held_out_face()}.png", encode_png(grace_hopper().pixels))])
     with pytest.raises(ConfigError, match="is named as a kept face is"):

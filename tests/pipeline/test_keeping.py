@@ -12,7 +12,7 @@ from operators.detect.align import align
 from operators.images import encode_png
 from pipeline.config import ConfigError, load
 from pipeline.keeping.members import IDENTITY, kept_members
-from pipeline.keeping.stages import DetectSome, KeepBetter
+from pipeline.keeping.stages import DetectOrReject, EnhanceAndKeep
 from pipeline.members import CommitContext
 from pipeline.pairs.members import identity
 from pipeline.records import Face, Photo
@@ -39,17 +39,17 @@ def restored(image: np.ndarray, crop: np.ndarray | None = None, niqe: tuple[floa
     return face
 
 
-def stage(*settings: str) -> KeepBetter:
+def stage(*settings: str) -> EnhanceAndKeep:
     config = load(None, ["keep={}", *settings], {"input": "in", "output": "out"})
-    return KeepBetter(config, 128, "cpu", 1)
+    return EnhanceAndKeep(config, 128, "cpu", 1)
 
 
 @pytest.fixture(scope="module")
-def keeper() -> KeepBetter:
+def keeper() -> EnhanceAndKeep:
     return stage()
 
 
-def test_a_face_that_became_better_and_stayed_itself_is_kept(keeper: KeepBetter) -> None:
+def test_a_face_that_became_better_and_stayed_itself_is_kept(keeper: EnhanceAndKeep) -> None:
     measured, refusal = keeper.judge(restored(a_face()))
     assert refusal is None
     assert measured["gain"] == 2 and measured["fidelity"] > 0.96 and measured["moved"] < 0.12
@@ -59,17 +59,17 @@ def test_a_face_that_became_better_and_stayed_itself_is_kept(keeper: KeepBetter)
     ("face", "code"),
     [
         (lambda: restored(a_face(), niqe=(4.0, 3.6)), "keep.no_gain"),
-        (lambda: restored(a_face(), crop=half(a_face(grace_hopper()))), "keep.another"),
+        (lambda: restored(a_face(), crop=half(a_face(grace_hopper()))), "keep.unfaithful"),
         (lambda: restored(np.full((256, 256, 3), 90, np.uint8)), "keep.no_face"),
         (lambda: restored(a_face(shift=30)), "keep.moved"),
     ],
 )
-def test_another_is_left_out_with_its_reason(keeper: KeepBetter, face: object, code: str) -> None:
+def test_another_is_left_out_with_its_reason(keeper: EnhanceAndKeep, face: object, code: str) -> None:
     _, refusal = keeper.judge(face())  # type: ignore[operator]
     assert refusal is not None and refusal[0] == code
 
 
-def test_what_was_not_restored_or_cannot_be_measured_is_left_out(keeper: KeepBetter) -> None:
+def test_what_was_not_restored_or_cannot_be_measured_is_left_out(keeper: EnhanceAndKeep) -> None:
     face = restored(a_face())
     face.status = "kept"
     assert keeper.judge(face)[1][0] == "keep.unchanged"  # type: ignore[index]
@@ -78,7 +78,7 @@ def test_what_was_not_restored_or_cannot_be_measured_is_left_out(keeper: KeepBet
     assert keeper.judge(face)[1][0] == "keep.unmeasured"  # type: ignore[index]
 
 
-def test_a_photo_keeps_its_good_faces_and_tells_of_the_others(keeper: KeepBetter) -> None:
+def test_a_photo_keeps_its_good_faces_and_tells_of_the_others(keeper: EnhanceAndKeep) -> None:
     photo = Photo("u", 0, "p", "p.jpg", b"jpeg", [("p.json", b'{"license": "CC0"}')])
     photo.faces, photo.status = [restored(a_face(), niqe=(4, 4)), restored(a_face())], "restored"
     keeper.choose(photo, [keeper.judge(face) for face in photo.faces])
@@ -93,7 +93,9 @@ def test_a_photo_keeps_its_good_faces_and_tells_of_the_others(keeper: KeepBetter
     assert np.abs(again.astype(int) - a_face()).max() <= 1, "its labels cut out the face as it is"
 
 
-def test_nothing_is_left_out_before_everything_is_judged(keeper: KeepBetter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_out_before_everything_is_judged(
+    keeper: EnhanceAndKeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stage may be called again for the same photos after it raised."""
     photos = [
         Photo("u", 0, "p", "p.jpg", b"", faces=[restored(a_face(), niqe=(4, 4))]),
@@ -113,7 +115,7 @@ def test_nothing_is_left_out_before_everything_is_judged(keeper: KeepBetter, mon
     assert [len(photo.faces) for photo in photos] == [1, 1] and not photos[0].error
 
 
-def test_a_photo_without_any_good_face_is_rejected(keeper: KeepBetter) -> None:
+def test_a_photo_without_any_good_face_is_rejected(keeper: EnhanceAndKeep) -> None:
     photo = Photo("u", 0, "p", "p.jpg", b"jpeg", faces=[restored(a_face(), niqe=(4, 4))], status="restored")
     keeper.choose(photo, [keeper.judge(face) for face in photo.faces])
     assert (photo.status, photo.error, photo.faces) == ("rejected", "keep.no_gain", [])
@@ -122,7 +124,7 @@ def test_a_photo_without_any_good_face_is_rejected(keeper: KeepBetter) -> None:
 def test_a_photo_without_a_face_is_rejected() -> None:
     config = load(None, ["keep={}"], {"input": "in", "output": "out"})
     photo = Photo("u", 0, "p", "p.png", encode_png(np.full((64, 64, 3), 90, np.uint8)))
-    DetectSome(config, 128, "cpu", 1).work([photo])
+    DetectOrReject(config, 128, "cpu", 1).work([photo])
     assert (photo.status, photo.error) == ("rejected", "face.none")
 
 

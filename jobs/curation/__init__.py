@@ -1,0 +1,1 @@
+"""One round of `dr2e curate`: what must hold before it begins, what a collection gives, and the page about it."""
