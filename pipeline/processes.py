@@ -25,7 +25,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _MODULE = "pipeline.processes"
-_MOST = 8  # a storage that eight processes do not keep busy is rare, and each takes some 100 MB
+_MOST = 8  # by themselves: a process that verifies units of 24 MB takes 290 MB
 
 
 class ProcessError(Exception):
