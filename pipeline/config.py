@@ -292,11 +292,22 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration ``base`` (nested) or of ``file`` (YAML or TOML), then assignments, then ``overrides``.
+    """The configuration ``base`` (nested) or of ``file``, then assignments, then ``overrides``; see `settings`.
 
-    The keys of ``overrides`` are dotted too; a None among its values says nothing. Values of assignments are
-    YAML: ``--set restore.n=4``. Raises ConfigError, one line.
+    The keys of ``overrides`` are dotted too; a None among its values says nothing. Raises ConfigError, one line.
     """
+    data = settings(file, assignments, base)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _assign(data, key, value)
+    return build(data)
+
+
+def settings(
+    file: str | Path | None = None, assignments: Iterable[str] = (), base: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The nested settings ``base`` or of ``file`` (YAML or TOML), then assignments, ``restore.n=4``, whose values are
+    YAML. What they mean is not looked at. Raises ConfigError, one line that shows no value."""
     data = _read(Path(file)) if file is not None else copy.deepcopy(dict(base or {}))
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
@@ -307,10 +318,7 @@ def load(
             _assign(data, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: the value is not readable as YAML: {_what_and_where(error)}") from None
-    for key, value in (overrides or {}).items():
-        if value is not None:
-            _assign(data, key, value)
-    return build(data)
+    return data
 
 
 def build(data: Mapping[str, Any]) -> Config:

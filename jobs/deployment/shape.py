@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, settings
 from pipeline.secrecy import complaint
 
 RAY = "2.60.0"  # of constraints.txt: nodes and driver must agree
@@ -112,39 +111,16 @@ class Shape(Part):
 
 
 def read(file: Path | None = None, assignments: Iterable[str] = ()) -> Shape:
-    """The shape in ``file`` (YAML; without one, the defaults), changed by assignments such as ``gpu.count=8``.
+    """The shape in ``file`` (without one, the defaults), changed by assignments such as ``gpu.count=8``.
 
     Raises ConfigError, one line.
     """
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}: a shape is a mapping")
-    for assignment in assignments:
-        _assign(data, assignment)
+    data = settings(file, assignments)
     try:
         return Shape.model_validate(_completed(data))
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise ConfigError("; ".join(problems)) from None
-
-
-def _assign(data: dict[str, Any], assignment: str) -> None:
-    key, separator, text = assignment.partition("=")
-    *sections, name = key.split(".")
-    if not separator or len(sections) > 1:
-        raise ConfigError(f"--set {assignment}: write it as name=value or section.name=value")
-    for section in sections:
-        inner = data.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {assignment}: {section} is not a section")
-        data = inner
-    try:
-        data[name] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {assignment}: the value is not readable as YAML") from None
 
 
 def _completed(data: dict[str, Any]) -> dict[str, Any]:

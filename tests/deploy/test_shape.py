@@ -26,7 +26,7 @@ def test_it_names_the_pinned_versions() -> None:
         ("gpu.number=8", "gpu.number: Extra inputs are not permitted"),
         ("gpu.count=0", "gpu.count"),
         ("gpu", "write it as"),
-        ("gpu.count.x=1", "write it as"),
+        ("gpu.count.x=1", "gpu.count: Input should be a valid integer"),
         ("image.tag=1", "Input should be a valid string"),
         ("gpu=[", "not readable"),
         ("image=registry.example.org/dr2e", "needs a tag"),
