@@ -27,7 +27,7 @@ def history(output: str, storage: Mapping[str, Any] | None = None) -> list[Execu
 
 def table(found: Sequence[Execution]) -> str:
     """A line per execution, the last one last."""
-    head = ("began", "work", "took", "new shards", "new MB", "photos", "faces", "rejected", "gone", "end")
+    head = ("began", "work", "took", "new shards", "new MB", "photos", "faces", "rejected", "changed", "gone", "end")
     rows = [head, *(_row(execution) for execution in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
 
@@ -43,7 +43,7 @@ def _row(one: Execution) -> tuple[str, ...]:
     began = f"{one.began:%Y-%m-%d %H:%M:%S}"
     took = "" if one.seconds is None else clock(one.seconds)
     end = NOT_ENDED if one.ended is None else f"{one.outcome}{one.reason and f': {one.reason}'}"
-    counts = (one.new_shards, round(one.new_bytes / 1e6), one.photos, one.faces, one.rejected, one.gone)
+    counts = (one.new_shards, round(one.new_bytes / 1e6), one.photos, one.faces, one.rejected, one.changed, one.gone)
     return (began, one.work, took, *(f"{count:,}" for count in counts), end)
 
 
@@ -55,8 +55,9 @@ def _row(one: Execution) -> tuple[str, ...]:
 def command(output: str, last: int | None, storage_options: str | None, as_json: bool) -> None:
     """Say what was done to OUTPUT, execution by execution, from storage alone; times are UTC.
 
-    New shards are those that were not finished when it began; gone are shards that have results here and are no longer
-    in the input. An execution without an end is at work, or was killed.
+    New shards are those that were not finished when it began; changed are shards that are not what their results came
+    from; gone are shards that have results here and are no longer in the input. An execution without an end is at work,
+    or was killed.
 
     \b
     dr2e history out

@@ -31,6 +31,7 @@ class Estimate:
     """What is left of a run.
 
     shards, shards_done, units_done: of the input. shards_gone: those that have results and are no longer in the input.
+    shards_changed: those that are not what their results came from; they are done anew or left alone.
     bytes_left: of shards not complete yet, less their share of committed units. photos_left, faces_left,
     evaluations_left, seconds_left: projections; None where nothing is known to project from. basis: what they are
     projected from. models: role to name, licence, source, sha256.
@@ -40,6 +41,7 @@ class Estimate:
     shards: int
     shards_done: int
     shards_gone: int
+    shards_changed: int
     units_done: int
     bytes_left: int
     photos_left: int | None
@@ -78,6 +80,7 @@ def plan(config: Config) -> Estimate:
         shards=len(prepared.shards),
         shards_done=len(prepared.plan.done),
         shards_gone=len(prepared.plan.gone),
+        shards_changed=len(prepared.changed),
         units_done=prepared.plan.committed_units,
         bytes_left=left,
         photos_left=photos,
@@ -97,6 +100,7 @@ def _of_images(config: Config) -> Estimate:
         shards=1,
         shards_done=0,
         shards_gone=0,
+        shards_changed=0,
         units_done=0,
         bytes_left=sum(file.size for file in files),
         photos_left=len(files),
@@ -137,7 +141,8 @@ def command(as_json: bool, **options: Any) -> None:
     \b
     dr2e plan --input 's3://archive/{000..999}.tar' --output s3://archive/restored
     """
-    estimate = plan(config_from(**options))
+    config = config_from(**options)
+    estimate = plan(config)
     if as_json:
         click.echo(json.dumps({**asdict(estimate), "complete": estimate.complete}, indent=1))
         return
@@ -145,6 +150,9 @@ def command(as_json: bool, **options: Any) -> None:
     click.echo(f"shards       {estimate.shards}, of which {estimate.shards_done} are done")
     if estimate.shards_gone:
         click.echo(f"gone         {estimate.shards_gone} shards are not in the input any more; their results stay")
+    if estimate.shards_changed:
+        fate = "are done anew" if config.changed == "redo" else "are left as they are"
+        click.echo(f"changed      {estimate.shards_changed} shards since they were committed, and {fate}")
     click.echo(f"left         {estimate.bytes_left / 1e6:,.1f} MB{_count(estimate.photos_left, 'photos')}")
     click.echo(f"             {_costs(estimate)}")
     click.echo(f"             ({estimate.basis})")

@@ -255,6 +255,10 @@ class Config(Section):
     write: Write = Write()
     pairs: Pairs | None = Field(default=None, description="make training pairs instead of restored photos")
     keep: Keep | None = Field(default=None, description="keep good restored faces instead of restored photos")
+    changed: Literal["refuse", "redo", "skip"] = Field(
+        default="refuse",
+        description="shards that changed since they were committed: begin nothing, do them anew, or leave them alone",
+    )
     resources: Resources = Resources()
     storage: Storage = Field(default_factory=Storage, repr=False)
 
@@ -262,6 +266,8 @@ class Config(Section):
     def _makes_one_thing(self) -> Self:
         if self.pairs is not None and self.keep is not None:
             raise ValueError("pairs and keep: a run makes one of them")
+        if self.changed == "redo" and self.pairs is not None and self.pairs.gate.duplicates is not None:
+            raise ValueError("changed: pairs without near-duplicates cannot be done anew in part; use refuse or skip")
         return self
 
     @field_validator("input", mode="before")
@@ -283,7 +289,7 @@ class Config(Section):
 
     def result(self) -> dict[str, Any]:
         """The settings that decide what the output holds, as JSON: not where and how wide the run works."""
-        return self.model_dump(mode="json", exclude={"input", "output", "storage", "resources"})
+        return self.model_dump(mode="json", exclude={"input", "output", "changed", "storage", "resources"})
 
 
 def load(

@@ -36,8 +36,9 @@ class Execution(BaseModel):
 
     began, ended: UTC; ended and outcome are None until then, and stay so when it was killed. work: "restoring",
     "making pairs" or what else it did. reason: why it failed. shards, bytes: of the input; new_shards, new_bytes: of
-    it, what was left to do; gone: shards that have commits and are no longer in the input. photos, faces, rejected:
-    committed. version: of dr2e.
+    it, what was left to do; gone: shards that have commits and are no longer in the input; changed: shards that are not
+    what their commits came from, and were done anew or left alone. photos, faces, rejected: committed. version: of
+    dr2e.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -53,6 +54,7 @@ class Execution(BaseModel):
     new_shards: int = 0
     new_bytes: int = 0
     gone: int = 0
+    changed: int = 0
     photos: int = 0
     faces: int = 0
     rejected: int = 0

@@ -23,6 +23,8 @@ VALIDATION = "validation"
 """Pairs that are not for training; a restoration has none."""
 EXECUTIONS = "executions"
 """The history of a run, for people; nothing rests on it."""
+KNOWN = "known.parquet"
+"""The shards that were compared with their records, as they were then; without it they are compared again."""
 TARGETS, DUPLICATES = "targets", "duplicates"
 """What a search for near-duplicates among pairs saw and decided, unit by unit. No record names these: they say which
 photos become pairs, and nothing of the result is in them."""

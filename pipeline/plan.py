@@ -99,24 +99,25 @@ def make_plan(shards: Sequence[ShardRef], committed: Iterable[str]) -> Plan:
     return Plan(tuple(pending), tuple(done), committed_units, tuple(sorted(parts_of.keys() - named.keys())))
 
 
-def require_unchanged(plan: Plan, record_of: Callable[[str], CommitRecord], also_done: bool = False) -> None:
-    """Raises ShardChanged when a shard is not what its committed units came from.
+def changed(
+    plan: Plan, record_of: Callable[[str], CommitRecord], holds: Callable[[ShardRef], bool]
+) -> tuple[ShardTask, ...]:
+    """Shards that are not what their committed units came from, half-done ones and done ones.
 
     Of a half-done shard the old content and the new would mix, some photos twice, some never; of one that is done, what
-    is new would never be restored. record_of: `Output.record`, asked once per shard, several at a time. also_done: ask
-    for shards that are done as well, and not for the few half-done ones alone.
+    is new would never be restored. record_of: `Output.record`, asked once per shard, several at a time, and not for
+    shards of which `holds` says that they are as they were.
     """
-    tasks = [*plan.pending, *(plan.done if also_done else ())]
-    begun = [(task, unit_id(task.shard.relative, min(task.done), task.parts)) for task in tasks if task.parts]
-    records = ordered(record_of, [unit for _, unit in begun], _READERS)
-    for (task, _), record in zip(begun, records, strict=True):
-        shard = task.shard
-        is_done = task.parts == len(task.done)
-        comparable = _are_of_content if is_done else _are_of_objects
-        same_etag = shard.etag == record.shard_etag or not comparable(shard, record)
-        if shard.size != record.shard_bytes or not same_etag:
-            what = "it" if is_done else "part of it"
-            raise ShardChanged(f"{shard.url} changed since {what} was committed; use a new output")
+    begun = [task for task in (*plan.pending, *plan.done) if task.parts and not holds(task.shard)]
+    units = [unit_id(task.shard.relative, min(task.done), task.parts or 1) for task in begun]
+    records = ordered(record_of, units, _READERS)
+    return tuple(task for task, record in zip(begun, records, strict=True) if _has_changed(task, record))
+
+
+def _has_changed(task: ShardTask, record: CommitRecord) -> bool:
+    shard = task.shard
+    comparable = _are_of_content if task.parts == len(task.done) else _are_of_objects
+    return shard.size != record.shard_bytes or (shard.etag != record.shard_etag and comparable(shard, record))
 
 
 def _are_of_objects(shard: ShardRef, record: CommitRecord) -> bool:

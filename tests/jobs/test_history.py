@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from jobs.restore import restore
 from pipeline.config import ConfigError, load
 from pipeline.ledger import EXECUTIONS
 from pipeline.output import Output
+from pipeline.units import ShardChanged
 
 
 @pytest.fixture
@@ -69,3 +71,27 @@ def test_what_was_killed_has_no_end(output: Path) -> None:
 def test_where_no_run_was_started_there_is_no_history(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run was started here"):
         said(tmp_path)
+
+
+def test_a_shard_that_changed_is_done_anew_when_that_is_asked_for(
+    output: Path, collection: Path, quick: list[str], tmp_path: Path
+) -> None:
+    grown = Path(shutil.copytree(collection, tmp_path / "in"))
+    first, second = sorted(grown.glob("*.tar"))
+    with tarfile.open(second) as old, tarfile.open(first, "a") as shard:
+        name = next(member for member in old if member.name.endswith((".jpg", ".png")))
+        renamed = tarfile.TarInfo(f"added{Path(name.name).suffix}")
+        renamed.size = name.size
+        shard.addfile(renamed, old.extractfile(name))
+    photos = Output(output).status().counts["photos"]
+    overrides = {"input": str(grown), "output": str(output)}
+    with pytest.raises(ShardChanged, match="--set changed=redo"):
+        restore(load(None, quick, overrides))
+    config = load(None, [*quick, "changed=redo"], overrides)
+    assert plan(config).shards_changed == 1
+    assert not restore(config, progress=io.StringIO()).was_complete
+    assert Output(output).status().counts["photos"] == photos + 1
+    assert Output(output).verify() == []
+    last = json.loads(said(output, "--json"))[-1]
+    assert (last["outcome"], last["new_shards"], last["changed"]) == ("complete", 1, 1)
+    assert restore(load(None, quick, overrides), progress=io.StringIO()).was_complete
