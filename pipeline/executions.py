@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from pipeline.ledger import EXECUTIONS, LedgerError
+from pipeline.ledger import EXECUTIONS
 from pipeline.parallel import ordered
 from pipeline.progress import Tally
 from pipeline.secrecy import shown
@@ -41,7 +41,7 @@ class Execution(BaseModel):
     dr2e.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)  # a later release may tell more
 
     format: Literal["dr2e.execution/1"] = "dr2e.execution/1"
     work: str
@@ -90,20 +90,22 @@ def chronicled(location: Location, begun: Execution) -> Iterator[Tally]:
 
 
 def history(location: Location) -> list[Execution]:
-    """The executions of an output, the first one first. Raises StorageError, and LedgerError for a broken object."""
+    """The executions of an output, the first one first. What describes none is left out with a warning: nothing needs
+    it. Raises StorageError."""
     names = [entry.name for entry in location.entries(EXECUTIONS) if entry.name.endswith(".json")]
 
-    def read(name: str) -> Execution:
+    def read(name: str) -> Execution | None:
+        data = location.read_or_none(name)
         try:
-            return Execution.model_validate_json(location.read(name))
+            return None if data is None else Execution.model_validate_json(data)
         except ValidationError as error:
             problem = error.errors()[0]
             what = " ".join([*map(str, problem["loc"]), problem["msg"]])
-            raise LedgerError(
-                f"{location.url}/{name} describes no execution ({what}); nothing needs it, delete it"
-            ) from None
+            log.warning("%s/%s describes no execution (%s); nothing needs it, delete it", location.url, name, what)
+            return None
 
-    return sorted(ordered(read, names, _READERS), key=lambda execution: execution.began)
+    found = [execution for execution in ordered(read, names, _READERS) if execution is not None]
+    return sorted(found, key=lambda execution: execution.began)
 
 
 def now() -> datetime:

@@ -130,9 +130,12 @@ class Output:
         except ParquetError as error:
             raise LedgerError(f"{self.location.url}/{stored.name} is no manifest: {error}; run 'dr2e verify'") from None
 
-    def status(self) -> Status:
-        """What has been done so far. Reads the records, and the manifests of units that were tried again."""
-        return _summarise(ordered(self._tally, self.histories(), _READERS))
+    def status(self, on_record: Callable[[CommitRecord], None] | None = None) -> Status:
+        """What has been done so far. Reads the records, and the manifests of units that were tried again.
+
+        on_record: is shown every record on the way.
+        """
+        return _summarise(ordered(self._tally, self.histories(), _READERS), on_record)
 
     def _tally(self, history: Sequence[CommitRecord]) -> _Tally:
         if len(history) == 1:
@@ -171,7 +174,7 @@ class _Tally:
     errors: Mapping[str, int]
 
 
-def _summarise(units: Iterable[_Tally]) -> Status:
+def _summarise(units: Iterable[_Tally], on_record: Callable[[CommitRecord], None] | None) -> Status:
     counts, errors, parts = Counter(dict.fromkeys(COUNTS, 0)), Counter[str](), dict[str, int]()
     seconds: defaultdict[str, float] = defaultdict(float)
     committed = size = 0
@@ -182,6 +185,8 @@ def _summarise(units: Iterable[_Tally]) -> Status:
         errors.update(unit.errors)
         committed += retry_number(unit.history[0].unit) == 0  # else its own record is gone
         for record in unit.history:
+            if on_record is not None:
+                on_record(record)
             parts[record.shard] = record.parts
             size += sum(stored.bytes for stored in record.objects)
             started.append(record.started)

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import charts
 from pipeline.report.facts import Facts, galleries
+from pipeline.report.template import environment, text
 
 
 def render(facts: Facts) -> str:
     """The page, UTF-8 text. Every value from the data is escaped by the template engine."""
-    folder = files("pipeline.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "base64": lambda data: base64.b64encode(data).decode("ascii"),
-        "count_of": _count_of,
-        "duration": _duration,
-        "number": lambda value: f"{value:,}",
-        "rate": lambda value: f"{value:#.3g}",
-        "share": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "-",
-        "slug": lambda title: title.lower().replace(" ", "-"),
-        "when": _when,
-    }
-    template = environment.from_string((folder / "page.html").read_text("utf-8"))
+    template = environment().from_string(text("page.html"))
     photos, busy = facts.photos.total(), sum(facts.seconds.values())
     return template.render(
         facts=facts,
-        css=Markup((folder / "page.css").read_text("utf-8")),
+        css=Markup(text("page.css")),
         figures=_figures(facts),
         galleries=list(galleries(facts)),
         charts=_charts(facts),
@@ -94,19 +79,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", str(value)
-
-
-def _count_of(count: int, thing: str) -> str:
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _when(stamp: str) -> str:
-    return datetime.fromisoformat(stamp).strftime("%-d %B %Y, %H:%M %Z").strip()

@@ -111,10 +111,30 @@ def test_restore_answers_a_program_in_json(collection, finished, quick):
     assert summary["status"]["errors"] == {"image.unreadable": 1}
 
 
+def test_status_is_a_page_that_shows_what_is_hostile_as_text(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (line, *_) = sorted((copy / "executions").iterdir())
+    told = {**json.loads(line.read_text()), "outcome": "failed", "reason": "<script>alert(1)</script>"}
+    line.write_text(json.dumps(told))
+    page = tmp_path / "page.html"
+    assert answer(status.command, str(copy), "--html", str(page)) == ""
+    html = page.read_text()
+    assert "<td><code>image.unreadable</code></td>" in html and "<dt>photos</dt><dd>6</dd>" in html
+    assert "failed: &lt;script&gt;alert(1)&lt;/script&gt;" in html and "<script" not in html
+    assert answer(status.command, str(copy), "--html", "-").startswith("<!doctype html>")
+    with pytest.raises(ConfigError, match=r"--html .*nowhere"):
+        CliRunner().invoke(
+            status.command, [str(copy), "--html", str(tmp_path / "nowhere" / "p")], catch_exceptions=False
+        )
+
+
 def test_status_counts_and_verify_finds_damage(finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
-    assert "6: 5 restored, 0 without a face, 1 quarantined" in answer(status.command, str(copy))
+    said = answer(status.command, str(copy))
+    assert "6: 5 restored, 0 without a face, 1 quarantined" in said
+    assert "progress     complete, 100.0% of the input's bytes" in said
     assert "0 findings" in answer(verify.command, str(copy))
 
     shard = next((copy / "shards").iterdir())
