@@ -43,7 +43,7 @@ class DriverMetrics:
 
     def __init__(self, run: str) -> None:
         """run: its label."""
-        self.run, self.shards, self.isolating = run, 0, False
+        self.run, self.shards, self.left, self.isolating = run, 0, 0.0, False
         for metric in (*COMMITTED, *ROUND):
             begin(metric, run=run)
 
@@ -58,8 +58,8 @@ class DriverMetrics:
                 count(COMMITS, units, run=run, outcome="unheard")
             case RoundBegan(shards=shards, bytes=left):
                 count(ROUNDS, run=run)
-                self.shards = shards
-                self.set(left)
+                self.shards, self.left = shards, left
+                self.set()
             case RoundBrokeOff():
                 count(BROKEN, run=run)
             case WorkerLost(cause=cause):
@@ -72,7 +72,8 @@ class DriverMetrics:
             case PhotoLostWorker():
                 count(ISOLATED_LOSSES, run=run)
             case Progressed(left=left):
-                self.set(left)
+                self.left = left
+                self.set()
 
     def committed(self, unit: UnitCommitted) -> None:
         """Count a unit that is done."""
@@ -88,9 +89,11 @@ class DriverMetrics:
         count(COMMITTED_BYTES, unit.share, run=run)
         count(WRITTEN_BYTES, unit.written, run=run)
         observe(UNIT_SECONDS, unit.seconds, run=run)
+        self.left = max(0.0, self.left - unit.share)
+        self.set()
 
-    def set(self, left: int) -> None:
-        """Set the gauges, which Ray forgets if nobody does for a while. left: bytes."""
-        gauge(LEFT_BYTES, left, run=self.run)
+    def set(self) -> None:
+        """Set the gauges, which Ray forgets if nobody does for a while."""
+        gauge(LEFT_BYTES, self.left, run=self.run)
         gauge(LEFT_SHARDS, self.shards, run=self.run)
         gauge(ISOLATING, self.isolating, run=self.run)
