@@ -13,7 +13,7 @@ import click
 from jobs.curation.begin import WEIGHTS, begin, check
 from jobs.curation.kept import keep
 from jobs.evaluate import evaluate
-from jobs.options import as_json, config_from, events, run_options
+from jobs.options import as_json, config_from, events, metrics_port, run_options
 from jobs.pairs import pairs
 from jobs.restore import interruptible
 from pipeline.config import Config, Keep
@@ -49,6 +49,7 @@ SETTINGS = "severe-4,severe-8,severe-16"
 @click.option("--measure-faces", type=click.IntRange(1), help="Held-out faces to measure on, at most; else all.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @events
+@metrics_port
 @as_json
 @click.pass_context
 def command(

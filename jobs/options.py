@@ -83,7 +83,6 @@ def run_options(function: Callable[..., Any], select: Decorator = SELECT) -> Cal
         click.option("--enhancer", metavar="MODEL", help="'builtin', 'none' or a weight file."),
         DETECTOR,
         storage_options,
-        metrics_port,
     )
 
 
@@ -102,7 +101,6 @@ def pair_options(function: Callable[..., Any]) -> Callable[..., Any]:
         PRIOR,
         DETECTOR,
         storage_options,
-        metrics_port,
     )
 
 

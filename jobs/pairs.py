@@ -12,7 +12,7 @@ import click
 
 from jobs.cli import QUARANTINED
 from jobs.images import image_config, names_images
-from jobs.options import as_json, config_from, events, pair_options
+from jobs.options import as_json, config_from, events, metrics_port, pair_options
 from jobs.restore import completing, interruptible
 from pipeline.config import Config, ConfigError, Pairs, build
 from pipeline.driver import execute, prepare
@@ -75,6 +75,7 @@ def with_pairs(config: Config) -> Config:
 @pair_options
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @events
+@metrics_port
 @as_json
 @click.pass_context
 def command(context: click.Context, /, address: str | None, events: Path | None, as_json: bool, **options: Any) -> None:

@@ -15,7 +15,7 @@ import click
 
 from jobs.cli import QUARANTINED, SIGNALLED, complain
 from jobs.images import image_config, names_images, unpack_restored
-from jobs.options import as_json, config_from, events, run_options
+from jobs.options import as_json, config_from, events, metrics_port, run_options
 from jobs.status import table
 from pipeline.config import Config, ConfigError, build
 from pipeline.driver import execute, prepare
@@ -128,6 +128,7 @@ def completing(was_complete: bool) -> Iterator[None]:
 @run_options
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @events
+@metrics_port
 @as_json
 @click.pass_context
 def command(context: click.Context, /, address: str | None, events: Path | None, as_json: bool, **options: Any) -> None:

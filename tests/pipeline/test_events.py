@@ -60,7 +60,7 @@ def test_a_line_has_what_every_line_has_and_the_fields_of_its_kind(tmp_path: Pat
         assert json.loads(file.read_text())["number"] == 2, "it is not flushed"
         tell(PhotoRejected(unit="u", key='a "b"\n', code="image.empty"))
         tell(progressed())
-    with events_to(file):
+    with events_to(file), of_run(""):
         tell(BROKEN)
     first, second, third = map(json.loads, file.read_text().splitlines())
     assert first.pop("time").endswith("+00:00")
