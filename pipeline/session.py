@@ -48,13 +48,23 @@ def session(address: str | None = None, resources: Resources | None = None) -> I
         try:
             _connect(address, port)
             _restore(handlers)  # Ray installs a SIGTERM handler of its own
-            yield nodes()
-            if port is not None and resources is not None:
-                time.sleep(resources.metrics_stay_seconds)
+            with _staying(0.0 if port is None or resources is None else resources.metrics_stay_seconds):
+                yield nodes()
         finally:
             ray.shutdown()
             forget()
             _restore(handlers)
+
+
+@contextmanager
+def _staying(seconds: float) -> Iterator[None]:
+    """Wait at the end, well or not; an interrupt does not wait for anything."""
+    try:
+        yield
+    except Exception:
+        time.sleep(seconds)
+        raise
+    time.sleep(seconds)
 
 
 def _metrics_port(resources: Resources, address: str | None) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +16,15 @@ import pyarrow as pa
 from pipeline.blocks import failure_of, from_block, unit_of
 from pipeline.commit import CommitError, Receipt, commit_unit
 from pipeline.events.kinds import UnitCommitted
+from pipeline.metrics.counting import code_of
 from pipeline.metrics.working import COMMIT, Meter
 from pipeline.records import Photo
 from pipeline.room import explained
 from pipeline.run import Run
 from pipeline.storage import StorageError
 from pipeline.watchdog import watch
+
+log = logging.getLogger(__name__)
 
 REJECTS_TOLD = 100
 """So many rejected photos of a unit are told of by name; the manifest has them all."""
@@ -95,23 +100,34 @@ class Commit(Sink):
 
     def store(self, photos: list[Photo]) -> Outcome:
         receipt = commit_unit(self.run.output.location, photos, self.run.commit_context())
-        committed = told_of(receipt)
+        record = receipt.record
         rejects = [(photo.key, photo.error) for photo in photos if receipt.won and photo.status == "rejected"]
         return Outcome(
-            unit=committed.unit,
-            photos=committed.photos,
-            faces=committed.faces,
-            rejected=committed.rejected,
-            share=committed.share,
-            committed=committed,
+            unit=record.unit,
+            photos=record.counts["photos"],
+            faces=record.counts["faces"],
+            rejected=record.counts["rejected"],
+            share=record.shard_bytes / record.parts,
+            committed=told_of(receipt),
             rejects=tuple(rejects[:REJECTS_TOLD]),
         )
 
 
-def told_of(receipt: Receipt) -> UnitCommitted:
-    """The event of a commit."""
+def told_of(receipt: Receipt) -> UnitCommitted | None:
+    """The event of a commit; None where there is none to make of it, for a record that was there may be anybody's."""
+    try:
+        return _told_of(receipt)
+    except (ArithmeticError, TypeError, ValueError) as error:  # pydantic's are ValueErrors
+        log.warning("nothing is told of %s: %s", receipt.record.unit, " ".join(str(error).split()))
+        return None
+
+
+def _told_of(receipt: Receipt) -> UnitCommitted:
     record, counts = receipt.record, receipt.record.counts
     spent = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)
+    codes = Counter[str]()
+    for code, photos in record.errors.items():
+        codes[code_of(code)] += photos
     return UnitCommitted(
         unit=record.unit,
         beaten=not receipt.won,
@@ -126,7 +142,7 @@ def told_of(receipt: Receipt) -> UnitCommitted:
         share=record.shard_bytes / record.parts,
         written=sum(stored.bytes for stored in record.objects),
         seconds=spent.total_seconds(),
-        codes=record.errors,
+        codes=dict(codes),
     )
 
 

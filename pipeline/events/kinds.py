@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Level = Literal["info", "warning", "error"]
 
@@ -17,6 +17,12 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: ClassVar[Level] = "info"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_is_text(cls, value: Any) -> Any:
+        """A path on a disk may hold bytes that no text does; telling of it must not fail for that."""
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
     @classmethod
     def name(cls) -> str:

@@ -6,13 +6,16 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from pipeline.blocks import failure_of, to_block
+from pipeline.commit import Receipt
 from pipeline.config import ConfigError, Resources, build
 from pipeline.events.kinds import UnitCommitted
+from pipeline.ledger import COUNTS, CommitRecord
 from pipeline.metrics import counting, driver, working
 from pipeline.metrics.counting import OTHER, code_of, count
 from pipeline.metrics.driver import DriverMetrics
@@ -20,7 +23,7 @@ from pipeline.metrics.names import EVALUATIONS, METRICS, PHOTOS, Metric
 from pipeline.records import Photo
 from pipeline.rounds import tell_outcome
 from pipeline.session import session
-from pipeline.sink import REJECTS_TOLD, Outcome, outcomes
+from pipeline.sink import REJECTS_TOLD, Outcome, outcomes, told_of
 from pipeline.stages import Stage
 
 Counted = Counter[tuple[str, ...]]
@@ -117,6 +120,27 @@ def test_what_a_commit_tells_travels_whole_and_bounded() -> None:
     assert list(outcomes(outcome.to_block())) == [outcome] and list(outcomes(plain.to_block())) == [plain]
     assert outcome.to_block().schema == plain.to_block().schema
     assert build({"input": "in", "output": "out"}).unit.max_samples > REJECTS_TOLD
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"started": "2026-01-01T00:00:00"},
+        {"errors": {"\ud800": 1}},
+        {"errors": {"x" * 10_000: 1}},
+        {"errors": {"a": 2**62}},
+    ],
+)
+def test_a_record_of_somebody_else_fails_no_unit(changes: dict[str, object]) -> None:
+    record = CommitRecord(
+        unit="u", attempt="a", shard="s.tar", shard_bytes=1, shard_etag="", part=0, parts=1, objects=(),
+        counts=dict.fromkeys(COUNTS, 1), errors={}, models={}, seconds={},
+        started="2026-01-01T00:00:00+00:00", ended="2026-01-01T00:00:07+00:00",
+    )  # fmt: skip
+    outcome = Outcome("u", committed=told_of(Receipt(replace(record, **changes), won=False)))  # type: ignore[arg-type]
+    (arrived,) = outcomes(outcome.to_block())
+    assert arrived == outcome
+    assert arrived.committed is None or set(arrived.committed.codes) <= {OTHER, "a"}
 
 
 def test_counting_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
