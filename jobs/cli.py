@@ -10,10 +10,14 @@ import sys
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.secrecy import shown
+
+if TYPE_CHECKING:
+    from pipeline.events.kinds import Level
 
 FAILED, USAGE, QUARANTINED, SIGNALLED = 1, 2, 3, 128
 
@@ -78,13 +82,42 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="DR2E_LOG",
+    show_envvar=True,
+    help="What standard error gets: text for people, or a JSON object a line.",
+)
 @click.version_option(version("dr2e"), prog_name="dr2e")
-def command() -> None:
+def command(log_format: str) -> None:
     """Restore faces in bulk: DR2E over WebDataset shards on Ray.
 
     \b
     Start with:   dr2e restore --input photo.jpg --output out
     """
+    if log_format == "json":
+        from pipeline.events.lines import begin_json_log
+
+        begin_json_log()
+
+
+def complain(message: str, level: Level = "error") -> None:
+    """A line on standard error, as the log's format has it."""
+    if in_json():
+        from pipeline.events.lines import said, say
+
+        say(said(message, level))
+    else:
+        click.echo(f"dr2e: {message}", err=True)
+
+
+def in_json() -> bool:
+    """Whether standard error gets JSON; nothing is imported to find out."""
+    lines = sys.modules.get("pipeline.events.lines")
+    return lines is not None and bool(lines.is_json_log())
 
 
 def main() -> None:
@@ -94,7 +127,7 @@ def main() -> None:
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         hint = f"; see '{context.command_path} --help'" if context else ""
-        click.echo(f"dr2e: {' '.join(error.format_message().split()).rstrip('.')}{hint}", err=True)
+        complain(f"{' '.join(error.format_message().split()).rstrip('.')}{hint}")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(SIGNALLED + 2)
@@ -104,9 +137,13 @@ def main() -> None:
         elif isinstance(error, _loaded(_FAILURES)):
             code = FAILED
         else:  # a fault of ours: all that is known of it, but no credentials, for it may be sent to somebody
-            click.echo(shown(traceback.format_exc()).rstrip(), err=True)
+            told = shown(traceback.format_exc()).rstrip()
+            if in_json():
+                complain(told)
+            else:
+                click.echo(told, err=True)
             sys.exit(FAILED)
-        click.echo(f"dr2e: {' '.join(str(error).split())}", err=True)
+        complain(" ".join(str(error).split()))
         sys.exit(code)
 
 

@@ -13,10 +13,11 @@ import click
 from jobs.curation.begin import WEIGHTS, begin, check
 from jobs.curation.kept import keep
 from jobs.evaluate import evaluate
-from jobs.options import as_json, config_from, run_options
+from jobs.options import as_json, config_from, events, metrics_port, run_options
 from jobs.pairs import pairs
 from jobs.restore import interruptible
 from pipeline.config import Config, Keep
+from pipeline.events.lines import LineByLine, events_to, is_json_log
 
 KEPT, PAIRS = "kept", "pairs"
 SETTINGS = "severe-4,severe-8,severe-16"
@@ -47,6 +48,8 @@ SETTINGS = "severe-4,severe-8,severe-16"
 @click.option("--settings", default=SETTINGS, show_default=True, help="What is measured, as in 'dr2e evaluate'.")
 @click.option("--measure-faces", type=click.IntRange(1), help="Held-out faces to measure on, at most; else all.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@events
+@metrics_port
 @as_json
 @click.pass_context
 def command(
@@ -64,6 +67,7 @@ def command(
     settings: str,
     measure_faces: int | None,
     address: str | None,
+    events: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -90,7 +94,8 @@ def command(
     plan = {"steps": steps, "lr": lr, "batch": batch, "bf16": bf16}
     begun = check(config, faces, settings, training, recipe, pairs_per_face)
     place, enhancer = begun.place, begun.training / WEIGHTS
-    with interruptible(), redirect_stdout(sys.stderr):  # what the steps say; the answer alone goes to stdout
+    said = LineByLine() if is_json_log() else sys.stderr  # what the steps say; the answer alone goes to stdout
+    with interruptible(), events_to(events), redirect_stdout(said):
         begin(begun, config, {**plan, "faces": faces, "settings": settings, "measure_faces": measure_faces})
         click.echo("1 of 4: restoring, and keeping what became better")
         keeping = {"keep": config.keep or Keep(), "output": f"{place.url}/{KEPT}"}

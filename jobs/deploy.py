@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -37,7 +38,32 @@ def kuberay(config: Path | None, assignments: tuple[str, ...], out: Path) -> Non
     from jobs.deployment.kuberay import manifests
     from jobs.deployment.shape import read
 
-    found = manifests(read(config, assignments))
+    _write(manifests(read(config, assignments)), out)
+
+
+@command.command("grafana")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="deploy/grafana",
+    show_default=True,
+    metavar="FOLDER",
+)
+def grafana(out: Path) -> None:
+    """Write the dashboard for Grafana and the alerts for Prometheus.
+
+    \b
+    dr2e deploy grafana --out grafana
+
+    Files that are there are replaced. docs/metrics.md says how to use them.
+    """
+    from jobs.deployment.grafana import files
+
+    _write(files(), out)
+
+
+def _write(found: Mapping[str, str], out: Path) -> None:
+    """The files by their names into a folder. Raises ConfigError when it cannot be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in found.items():

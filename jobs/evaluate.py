@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from jobs.cli import QUARANTINED
-from jobs.options import as_json, config_from, run_options
+from jobs.options import as_json, config_from, metrics_port, run_options
 from jobs.restore import interruptible
 from operators.quality.metrics.names import METRICS
 from pipeline.config import Config, build
@@ -160,6 +160,7 @@ def of_short_units(config: Config) -> Config:
     "--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder, on every node, with weights of metrics."
 )
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@metrics_port
 @as_json
 @click.pass_context
 def command(

@@ -27,8 +27,21 @@ _SHORTCUTS = {
     "pairs_per_face": "pairs.per_face",
     "size": "pairs.size",
     "identity": "pairs.identity",
+    "metrics_port": "resources.metrics_port",
 }
 
+events: Decorator = click.option(
+    "--events",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Append what happens to FILE, a JSON object a line.",
+)
+metrics_port: Decorator = click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Where Prometheus finds metrics of a Ray that starts on this machine.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 storage_options = click.option(

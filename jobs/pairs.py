@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from jobs.cli import QUARANTINED
 from jobs.images import image_config, names_images
-from jobs.options import as_json, config_from, pair_options
+from jobs.options import as_json, config_from, events, metrics_port, pair_options
 from jobs.restore import completing, interruptible
 from pipeline.config import Config, ConfigError, Pairs, build
 from pipeline.driver import execute, prepare
+from pipeline.events.lines import events_to
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ def with_pairs(config: Config) -> Config:
 @click.command("pairs")
 @pair_options
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@events
+@metrics_port
 @as_json
 @click.pass_context
-def command(context: click.Context, /, address: str | None, as_json: bool, **options: Any) -> None:
+def command(context: click.Context, /, address: str | None, events: Path | None, as_json: bool, **options: Any) -> None:
     """Make training pairs of good faces: each face as it is, and degraded.
 
     Reads shards of good photographs. The face of each (labelled as landmarks5 in the sample's JSON, or else the surest
@@ -104,7 +108,7 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for photos with a fault, 128+n signal n.
     """
-    with interruptible():
+    with interruptible(), events_to(events):
         summary = pairs(config_from(**options), address=address)
     click.echo(json.dumps(vars(summary), indent=1) if as_json else describe(summary))
     context.exit(QUARANTINED if summary.faulty else 0)

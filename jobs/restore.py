@@ -7,17 +7,19 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 import click
 
-from jobs.cli import QUARANTINED, SIGNALLED
+from jobs.cli import QUARANTINED, SIGNALLED, complain
 from jobs.images import image_config, names_images, unpack_restored
-from jobs.options import as_json, config_from, run_options
+from jobs.options import as_json, config_from, events, metrics_port, run_options
 from jobs.status import table
 from pipeline.config import Config, ConfigError, build
 from pipeline.driver import execute, prepare
+from pipeline.events.lines import events_to
 from pipeline.ledger import REPORT, LedgerError
 from pipeline.output import Output, Status
 from pipeline.storage import StorageError
@@ -101,7 +103,7 @@ def interruptible(told: str = "the same command continues from what is committed
     try:
         yield
     except Interrupted as error:
-        click.echo(f"dr2e: interrupted; {told}", err=True)
+        complain(f"interrupted; {told}", "warning")
         click.get_current_context().exit(SIGNALLED + error.number)
     finally:
         for number, handler in before.items():
@@ -125,9 +127,11 @@ def completing(was_complete: bool) -> Iterator[None]:
 @click.command("restore")
 @run_options
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@events
+@metrics_port
 @as_json
 @click.pass_context
-def command(context: click.Context, /, address: str | None, as_json: bool, **options: Any) -> None:
+def command(context: click.Context, /, address: str | None, events: Path | None, as_json: bool, **options: Any) -> None:
     """Restore the faces of photographs.
 
     Reads images or WebDataset shards, finds the faces, removes their degradation by DR2, sharpens them and puts them
@@ -147,7 +151,7 @@ def command(context: click.Context, /, address: str | None, as_json: bool, **opt
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete with quarantined photos, 128+n signal n.
     """
-    with interruptible():
+    with interruptible(), events_to(events):
         summary = restore(config_from(**options), address=address)
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=1))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -13,11 +14,12 @@ import pyarrow as pa
 
 from jobs.cli import QUARANTINED
 from jobs.images import holds_images, unpack_restored
-from jobs.options import as_json, parse_storage, storage_options
+from jobs.options import as_json, events, metrics_port, parse_storage, storage_options
 from jobs.report import write_page
 from jobs.restore import interruptible
 from jobs.status import opened, product_of
 from pipeline.config import Config, ConfigError, load
+from pipeline.events.lines import events_to
 from pipeline.executions import Execution, chronicled, now
 from pipeline.ledger import CommitRecord, LedgerError
 from pipeline.models import describe
@@ -148,6 +150,8 @@ def _differences(before: Config, now: Config) -> dict[str, Any]:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.* or resources.* of this retry.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
+@events
+@metrics_port
 @storage_options
 @as_json
 @click.pass_context
@@ -159,6 +163,8 @@ def command(
     assignments: tuple[str, ...],
     dry_run: bool,
     address: str | None,
+    events: Path | None,
+    metrics_port: int | None,
     storage_options: str | None,
     as_json: bool,
 ) -> None:
@@ -183,7 +189,9 @@ def command(
     if dry_run:
         _tell_plan(make_plan(opened(output, storage), codes), as_json)
         return
-    with interruptible("what is committed stays, and the same command tries the rest"):
+    if metrics_port is not None:
+        assignments = (*assignments, f"resources.metrics_port={metrics_port}")
+    with interruptible("what is committed stays, and the same command tries the rest"), events_to(events):
         summary = retry(output, codes, assignments, storage=storage, address=address)
     click.echo(json.dumps(vars(summary), indent=1) if as_json else describe_summary(summary))
     context.exit(QUARANTINED if summary.quarantined else 0)

@@ -59,6 +59,12 @@ def from_block(block: pa.Table) -> list[Photo]:
     return from_table(pa.Table.from_struct_array(rows))
 
 
+def errors_of(block: pa.Table) -> list[str]:
+    """The code each photo of a block is rejected with, "" for the others; their pictures are not looked at."""
+    rows = _only_row(block).column("photos").combine_chunks().flatten()
+    return [str(code) for code in rows.field("error").to_pylist()]
+
+
 def _block(unit: str, photos: pa.Table, failure: str = "", outside: bool = False) -> pa.Table:
     rows = photos.to_struct_array().combine_chunks()
     return pa.table(

@@ -224,6 +224,15 @@ class Resources(Section):
         default=600.0, gt=0, description="a worker without progress for so long is ended and its work tried again"
     )
     unit_seconds: float = Field(default=86400.0, gt=0, description="time a stage may take for one unit in all")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="where a Ray that the run starts itself answers Prometheus; a cluster has its own",
+    )
+    metrics_stay_seconds: float = Field(
+        default=15.0, ge=0, le=600, description="and how long it still does when all is done, for the last figures"
+    )
     isolated_seconds: float = Field(
         default=86400.0, gt=0, description="time a photo tried alone may take in all; stalled_seconds ends most sooner"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from pipeline.events.kinds import RunBegan, RunEnded
+from pipeline.events.label import label_of
+from pipeline.events.telling import of_run, tell
 from pipeline.ledger import EXECUTIONS
 from pipeline.parallel import ordered
 from pipeline.progress import Tally
@@ -74,19 +78,27 @@ def chronicled(location: Location, begun: Execution) -> Iterator[Tally]:
     is not worth less for want of a line about it.
     """
     name = f"{EXECUTIONS}/{begun.began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.json"
-    _put(location, name, begun)
-    tally = Tally()
+    tally, began = Tally(), time.monotonic()
     outcome: Outcome = "interrupted"
     reason = ""
-    try:
-        yield tally
-        outcome = "complete"
-    except Exception as error:
-        outcome, reason = "failed", shown(" ".join(str(error).split()), location.options) or type(error).__name__
-        raise
-    finally:
-        ended = begun.model_copy(update={"ended": now(), "outcome": outcome, "reason": reason, **vars(tally)})
-        _put(Location(location.url, location.options, patience=PATIENCE_AT_THE_END), name, ended)
+    with of_run(label_of(location.url)):
+        tell(_began(location, begun))
+        _put(location, name, begun)
+        try:
+            yield tally
+            outcome = "complete"
+        except Exception as error:
+            outcome, reason = "failed", shown(" ".join(str(error).split()), location.options) or type(error).__name__
+            raise
+        finally:
+            ended = begun.model_copy(update={"ended": now(), "outcome": outcome, "reason": reason, **vars(tally)})
+            _put(Location(location.url, location.options, patience=PATIENCE_AT_THE_END), name, ended)
+            tell(RunEnded(outcome=outcome, reason=reason, seconds=round(time.monotonic() - began, 3), **vars(tally)))
+
+
+def _began(location: Location, begun: Execution) -> RunBegan:
+    told = begun.model_dump(include={"work", "shards", "bytes", "new_shards", "new_bytes", "version"})
+    return RunBegan(output=location.url, **told)
 
 
 def history(location: Location) -> list[Execution]:

@@ -15,7 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline import last_words
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.config import Config
+from pipeline.events.kinds import PhotoLostWorker
+from pipeline.events.telling import tell
 from pipeline.last_words import LastWords
+from pipeline.metrics.working import metered
 from pipeline.records import Photo
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
@@ -63,7 +66,7 @@ def isolate(
     sink = (run.product.sink or Commit)(run)
     with Solitary(run, sizes, worker or AllStages) as solitary:
         for read in reads:
-            for block in read():
+            for block in metered(read(), run.label):
                 yield sink.commit(block if failure_of(block) else solitary.restore(block))
 
 
@@ -96,7 +99,10 @@ class Solitary:
             self.losses_in_a_row = 0
             return answer
         photo.reject(*answer)
-        log.warning("%s %s: %s", photo.shard, photo.key, photo.message)
+        lost = PhotoLostWorker(
+            unit=photo.unit, key=photo.key, shard=photo.shard, code=photo.error, reason=photo.message
+        )
+        tell(lost, log)
         self.lost, self.losses_in_a_row = photo, self.losses_in_a_row + 1
         if self.losses_in_a_row >= LOSSES_BEFORE_A_TRIAL:
             self._try_a_good_photo()
@@ -202,7 +208,7 @@ class AllStages:
     """The stages of the stream in one process, and what a commit does with their results."""
 
     def __init__(self, run: Run, device: str, size: PoolSize) -> None:
-        config, face_size = alone(run.config.without_secrets()), run.models.face_size
+        config, face_size = alone(run.without_secrets()), run.models.face_size
         self.stages = [stage(config, face_size, device, size.threads) for stage, _ in run.product.stages]
         self.context, self.resources = run.commit_context(), config.resources
         self.commits = run.product.sink is None

@@ -8,6 +8,8 @@ from typing import Self
 
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayTaskError, UserCodeException
 
+from pipeline.events.kinds import WorkerLost
+from pipeline.events.telling import tell
 from pipeline.room import is_full
 
 _RAY_DATA = logging.getLogger("ray.data")
@@ -46,9 +48,11 @@ class Losses(logging.Handler):
     def note(self, error: BaseException) -> None:
         """Count an error that something else than Ray Data's log tells of."""
         cause = _cause(error)
+        no_room = is_want_of_room(cause)
         self.count += 1
-        self.for_want_of_room += is_want_of_room(cause)
-        self.reason = _NO_ROOM if is_want_of_room(cause) else f"{type(cause).__name__}: {_first_line(cause)}"
+        self.for_want_of_room += no_room
+        self.reason = _NO_ROOM if no_room else f"{type(cause).__name__}: {_first_line(cause)}"
+        tell(WorkerLost(cause="room" if no_room else "other", reason=self.reason))
 
 
 def is_want_of_room(error: BaseException) -> bool:

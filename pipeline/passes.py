@@ -23,7 +23,7 @@ def run_passes(run: Run, work: WorkOnUnits, address: str | None, to: TextIO | No
     from pipeline.pairs.verdicts import Judged
 
     search = Search(run, work)
-    with session(address):  # one Ray for both passes
+    with session(address, run.config.resources):  # one Ray for both passes
         if not search.work.left().complete:
             run_rounds(search.run, search.work, address, to)
         try:

@@ -1,4 +1,4 @@
-"""Progress of a run: one live line on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a run: one live line on a terminal, a plain line every few seconds elsewhere, or events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TextIO
+
+from pipeline.events.kinds import Progressed
+from pipeline.events.lines import is_json_log
+from pipeline.events.telling import tell
 
 TERMINAL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -34,7 +38,8 @@ class Progress:
     def __init__(self, total_bytes: int, stream: TextIO | None = None, tally: Tally | None = None) -> None:
         self._stream = _standard_error() if stream is None else stream
         self._is_ours = self._stream not in (stream, sys.stderr)
-        self._live = self._stream.isatty()
+        self._silent = stream is None and is_json_log()
+        self._live = self._stream.isatty() and not self._silent
         self._total, self._bytes = total_bytes, 0.0
         self.tally = tally or Tally()
         self._phase = "starting Ray"
@@ -51,6 +56,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._closed.set()
         self._thread.join()
+        tell(self.event())
         self._write(self.line(), last=True)
         if self._is_ours:
             self._stream.close()
@@ -70,12 +76,32 @@ class Progress:
             self.tally.rejected += rejected
             self._bytes += share
 
+    def event(self) -> Progressed:
+        """The state for who listens."""
+        with self._lock:
+            now, working, done = self._state()
+            left = working * (1 - done) / done if 0 < done < 1 and working > 0 else None
+            return Progressed(
+                phase=self._phase,
+                done=done,
+                photos=self.tally.photos,
+                faces=self.tally.faces,
+                rejected=self.tally.rejected,
+                left=max(0, round(self._total - self._bytes)),
+                seconds=round(now - self._began, 1),
+                seconds_left=None if left is None else round(left, 1),
+            )
+
+    def _state(self) -> tuple[float, float, float]:
+        """Now, how long it has been working, and the share that is done."""
+        now = time.monotonic()
+        working = now - self._working_since if self._working_since is not None else 0.0
+        return now, working, min(1.0, self._bytes / self._total) if self._total else 1.0
+
     def line(self) -> str:
         """The state in one line."""
         with self._lock:
-            now = time.monotonic()
-            working = now - self._working_since if self._working_since is not None else 0.0
-            done = min(1.0, self._bytes / self._total) if self._total else 1.0
+            now, working, done = self._state()
             parts = [self._phase, f"{done:4.0%}", f"{self.tally.photos} photos", f"{self.tally.faces} faces"]
             if self.tally.rejected:
                 parts.append(f"{self.tally.rejected} rejected")
@@ -87,10 +113,16 @@ class Progress:
         return "  ".join(parts)
 
     def _run(self) -> None:
+        told = time.monotonic()
         while not self._closed.wait(TERMINAL_SECONDS if self._live else PLAIN_SECONDS):
             self._write(self.line())
+            if (now := time.monotonic()) - told >= PLAIN_SECONDS - TERMINAL_SECONDS:
+                told = now
+                tell(self.event())
 
     def _write(self, line: str, last: bool = False) -> None:
+        if self._silent:
+            return
         self._stream.write(f"\r\x1b[2K{line}" + ("\n" if last else "") if self._live else line + "\n")
         self._stream.flush()
 

@@ -9,9 +9,21 @@ from typing import TextIO
 
 from ray.exceptions import RayError
 
+from pipeline.events.kinds import (
+    IsolationBegan,
+    IsolationEnded,
+    PhotoRejected,
+    RoundBegan,
+    RoundBrokeOff,
+    UnitFailed,
+    UnitsLost,
+    UnitsUnheard,
+)
+from pipeline.events.telling import listening, tell
 from pipeline.isolate import WorkersDie, isolate
 from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
+from pipeline.metrics.driver import DriverMetrics
 from pipeline.progress import Progress, Tally
 from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
@@ -35,7 +47,11 @@ class RunFailed(RuntimeError):
 
 def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None, tally: Tally | None = None) -> None:
     """Restore until nothing of ``work`` is left. tally: to count in. Raises RunFailed, ClusterError, ConfigError."""
-    with Progress(work.left().bytes, to, tally) as progress, session(address) as nodes:
+    with (
+        Progress(work.left().bytes, to, tally) as progress,
+        session(address, run.config.resources) as nodes,
+        listening(DriverMetrics(run.label)),
+    ):
         try:
             commits = int(sum(node.cpus for node in nodes) / run.config.resources.commit_cpus)
             _Rounds(run, work, sizes(run.config.resources, nodes), progress, commits).run_all()
@@ -66,15 +82,16 @@ class _Rounds:
     def run_all(self) -> None:
         left, idle = self.work.left(), 0
         while not left.complete and idle < self.run.config.resources.rounds:
-            before = left.committed
+            before, heard = left.committed, self.committed
             self.round(left)
             left = self.work.left()
+            self.tell_unheard(left.committed - before - (self.committed - heard))
             idle = 0 if left.committed > before else idle + 1
             if not left.complete:
                 self.tell_losses(len(left.reads))
         if not left.complete and self.may_be_a_photos_doing():
             self.progress.phase("photo by photo")
-            self.follow(isolate(self.run, left.reads, self.widths))
+            self.alone(left)
             left = self.work.left()
         if not left.complete:
             raise RunFailed(f"not everything could be finished; {self.reason()}; run it again to go on")
@@ -82,6 +99,7 @@ class _Rounds:
     def round(self, left: Left) -> None:
         """One pass of the stream over everything; where it breaks off, what it has committed stays."""
         self.number += 1
+        tell(RoundBegan(number=self.number, shards=len(left.reads), bytes=left.bytes))
         self.failures.clear()
         self.progress.phase(self.run.product.verb if self.number == 1 else f"round {self.number}")
         at_once = self.run.config.resources.shards_at_once
@@ -92,9 +110,18 @@ class _Rounds:
                     self.follow(stream(self.run, left.reads[start : start + at_once], self.widths))
                 except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
                     self.losses.note(error)
-                    log.warning("round %d broke off: %s", self.number, gist(error))
+                    tell(RoundBrokeOff(number=self.number, reason=gist(error)), log)
                 if self.losses.for_want_of_room and self.committed == committed:
                     break  # the next shards would find no more room
+
+    def alone(self, left: Left) -> None:
+        """Photo by photo over everything that is left."""
+        committed = self.committed
+        tell(IsolationBegan(shards=len(left.reads)))
+        try:
+            self.follow(isolate(self.run, left.reads, self.widths))
+        finally:
+            tell(IsolationEnded(units=self.committed - committed))
 
     def may_be_a_photos_doing(self) -> bool:
         """Whether anything of the latest round failed for another reason than storage, the input or want of room."""
@@ -112,13 +139,20 @@ class _Rounds:
     def tell_losses(self, shards: int) -> None:
         """Say what the latest round left undone, and why where that is known."""
         for failure in self.failures.values():
-            log.warning("round %d did not finish %s: %s", self.number, failure.unit, failure.failure)
+            line = "round %d did not finish %s: %s"
+            log.warning(line, self.number, failure.unit, failure.failure, extra={"told": True})
         if not self.failures:
-            log.warning("round %d lost units, of %d shards at most: %s", self.number, shards, self.reason())
+            tell(UnitsLost(number=self.number, shards=shards, reason=self.reason()), log)
+
+    def tell_unheard(self, units: int) -> None:
+        """Tell of units that the latest round committed and nobody said so; of commits alone."""
+        if units > 0 and self.run.product.sink is None:
+            tell(UnitsUnheard(units=units))
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             self.refusals += outcome.refused
+            tell_outcome(outcome)
             if outcome.failure:
                 self.failures[outcome.unit] = outcome
                 if self.refusals >= self.most_refusals:
@@ -130,6 +164,17 @@ class _Rounds:
                 self.refusals, self.committed = 0, self.committed + 1
                 self.failures.pop(outcome.unit, None)
                 self.progress.add(outcome.photos, outcome.faces, outcome.rejected, outcome.share)
+
+
+def tell_outcome(outcome: Outcome) -> None:
+    """The events of an outcome."""
+    if outcome.failure:
+        reason = outcome.failure
+        tell(UnitFailed(unit=outcome.unit, outside=outcome.outside, refused=outcome.refused, reason=reason))
+    elif outcome.committed is not None:
+        tell(outcome.committed)
+        for key, code in outcome.rejects:
+            tell(PhotoRejected(unit=outcome.unit, key=key, code=code))
 
 
 def gist(error: BaseException) -> str:

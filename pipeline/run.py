@@ -12,6 +12,7 @@ from typing import Any
 
 from operators.images import ImageLimits
 from pipeline.config import Config
+from pipeline.events.label import label_of
 from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
 from pipeline.models import Models
@@ -48,6 +49,15 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.output.location})"
+
+    @property
+    def label(self) -> str:
+        """What metrics and events call it."""
+        return label_of(self.output.location.url)
+
+    def without_secrets(self) -> Config:
+        """Its configuration for workers that reach no storage, with the whole URL of its output."""
+        return self.config.without_secrets().model_copy(update={"output": self.output.location.url})
 
     def commit_context(self) -> CommitContext:
         """What every photo's provenance repeats."""

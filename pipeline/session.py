@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 import ray
 
+from pipeline.config import ConfigError, Resources
+from pipeline.metrics.counting import forget
 from pipeline.resources import Node
 
 # Below this, actors and tasks of the five stages would wait for each other for ever.
@@ -28,24 +32,58 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def session(address: str | None = None) -> Iterator[list[Node]]:
+def session(address: str | None = None, resources: Resources | None = None) -> Iterator[list[Node]]:
     """Connect to Ray and yield its machines; a cluster that was started here ends with the block.
 
     address: of a cluster; else the environment's RAY_ADDRESS; else a cluster is started on this machine. A
-    connection the caller has already is used and left as it is. Raises ClusterError.
+    connection the caller has already is used and left as it is. resources: of the run, which may want metrics of a
+    cluster that is started here. Raises ClusterError, ConfigError.
     """
     if ray.is_initialized():
         yield nodes()
         return
-    handlers = _handlers()
+    handlers, address = _handlers(), address or os.environ.get("RAY_ADDRESS")
+    port = _metrics_port(resources or Resources(), address)
     with _only_our_words():
         try:
-            _connect(address or os.environ.get("RAY_ADDRESS"))
+            _connect(address, port)
             _restore(handlers)  # Ray installs a SIGTERM handler of its own
-            yield nodes()
+            with _staying(0.0 if port is None or resources is None else resources.metrics_stay_seconds):
+                yield nodes()
         finally:
             ray.shutdown()
+            forget()
             _restore(handlers)
+
+
+@contextmanager
+def _staying(seconds: float) -> Iterator[None]:
+    """Wait at the end, well or not; an interrupt does not wait for anything."""
+    try:
+        yield
+    except Exception:
+        time.sleep(seconds)
+        raise
+    time.sleep(seconds)
+
+
+def _metrics_port(resources: Resources, address: str | None) -> int | None:
+    """The port for metrics of a Ray that is started here. Raises ConfigError when it cannot be had."""
+    port = resources.metrics_port
+    if port is None:
+        return None
+    if address is not None:
+        raise ConfigError(
+            f"resources.metrics_port: the Ray cluster at {address} has its own; start its machines with "
+            "'ray start --metrics-export-port', and leave it out here"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ConfigError(f"resources.metrics_port: {port}: {error.strerror}; name another") from None
+    return port
 
 
 def nodes() -> list[Node]:
@@ -88,7 +126,7 @@ def _writes_to_descriptor_2(stream: TextIO) -> bool:
         return False
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, metrics_port: int | None = None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # For a cluster of our own: Ray's 15 all but stops the workers of a machine that does anything else as well.
     os.environ.setdefault("RAY_worker_niceness", "5")
@@ -106,6 +144,7 @@ def _connect(address: str | None) -> None:
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _metrics_export_port=metrics_port,
             )
             break
         except Exception as error:  # a start that took too long is a bare Exception

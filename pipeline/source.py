@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 from ray.data import Datasource, ReadTask
@@ -10,6 +11,7 @@ from ray.data.block import BlockMetadata
 
 from pipeline.blocks import failed_block, to_block
 from pipeline.config import Unit as UnitLimits
+from pipeline.metrics.working import metered
 from pipeline.plan import ShardTask
 from pipeline.room import explained
 from pipeline.shards import index_shard
@@ -24,8 +26,9 @@ Read = Callable[[], Iterator[pa.Table]]
 class Units(Datasource):
     """The units of some reads, in their order."""
 
-    def __init__(self, reads: Sequence[Read]) -> None:
-        self._reads = reads
+    def __init__(self, reads: Sequence[Read], run: str) -> None:
+        """run: its label, to count for."""
+        self._reads = [partial(_counted, read, run) for read in reads]
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None  # an estimate would make Ray split blocks to reach a parallelism of its own
@@ -35,6 +38,10 @@ class Units(Datasource):
     ) -> list[ReadTask]:
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(read, unknown) for read in self._reads]
+
+
+def _counted(read: Read, run: str) -> Iterator[pa.Table]:
+    return metered(read(), run)
 
 
 def read_shard(

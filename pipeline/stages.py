@@ -9,8 +9,9 @@ them, and no actor waits for the libraries of another stage.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
 
@@ -24,11 +25,16 @@ from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.clock import SharedClock
 from pipeline.config import Config, Resources
+from pipeline.events.label import label_of
+from pipeline.metrics.names import BATCH_ROWS, EVALUATIONS, Metric
+from pipeline.metrics.working import Meter
 from pipeline.records import Face, Photo, Pixels
 from pipeline.watchdog import beat, pulse, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from operators.dr2.engine import Engine
 
 
 class Stage(ABC):
@@ -40,12 +46,14 @@ class Stage(ABC):
     name: str
     _clock: SharedClock
     _resources: Resources | None
+    _meter: Meter | None
 
     def __new__(cls, config: Config | None = None, *_: object, **__: object) -> Self:
-        """config: nobody watches a stage without one."""
+        """config: nobody watches or counts a stage without one."""
         stage = super().__new__(cls)
         stage._clock = SharedClock()  # here, so that no stage forgets it and no two threads make two
         stage._resources = None if config is None else config.resources
+        stage._meter = None if config is None else Meter(label_of(config.output), cls.name)
         return stage
 
     @classmethod
@@ -59,14 +67,32 @@ class Stage(ABC):
             return block
         unit = unit_of(block)
         with self._watched():
-            photos = from_block(block)
+            started, photos = time.perf_counter(), from_block(block)
+            pending = [photo for photo in photos if photo.status == "pending"]
             try:
-                self.process([photo for photo in photos if photo.status == "pending"])
+                self.process(pending)
             except Exception as error:
                 if not is_of_the_machine(error):
                     raise
+                if self._meter is not None:
+                    self._meter.failed()
                 return failed_block(unit, f"{self.name}: {one_line(error)}")
-            return to_block(unit, photos)
+            finally:
+                if self._meter is not None:
+                    self._meter.grown(self.totals())
+            result = to_block(unit, photos)
+            self._count(pending, time.perf_counter() - started)
+            return result
+
+    def totals(self) -> Mapping[Metric, float]:
+        """Numbers of this stage's own that only ever grow, for metrics."""
+        return {}
+
+    def _count(self, photos: Sequence[Photo], seconds: float) -> None:
+        if self._meter is None:
+            return
+        codes = [photo.error for photo in photos if photo.status == "rejected"]
+        self._meter.done(len(photos), sum(len(photo.faces) for photo in photos), codes, seconds)
 
     def _watched(self) -> AbstractContextManager[None]:
         if self._resources is None:
@@ -171,6 +197,10 @@ class Restore(Stage):
             stride=settings.stride,
         )
 
+    def totals(self) -> Mapping[Metric, float]:
+        """See `Stage`."""
+        return of_engine(self.remover.engine)
+
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, index, face) for photo in photos for index, face in enumerate(photo.faces)]
         crops = [face.crop for _, _, face in faces if face.crop is not None]
@@ -219,6 +249,11 @@ class Enhance(Stage):
         scores = self.niqe.score(to_unit_range([resized(image, self.face_size) for image in images]))
         for (_, face, _), image, score in zip(faces, images, scores, strict=True):
             face.image, face.niqe_out = image, finite(score)
+
+
+def of_engine(engine: Engine) -> Mapping[Metric, float]:
+    """What an engine has done, for metrics."""
+    return {EVALUATIONS: engine.evaluations, BATCH_ROWS: engine.rows}
 
 
 def use_threads(count: int) -> None:

@@ -25,7 +25,11 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.callbacks import Callback
 
+from pipeline.events.kinds import StorageRetried
+from pipeline.events.telling import current_run, tell
 from pipeline.listing import Info, below, matching
+from pipeline.metrics.counting import count
+from pipeline.metrics.names import STORAGE_RETRIES
 from pipeline.room import explained, is_full
 from pipeline.secrecy import Unshown, complaint, shown
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
@@ -407,6 +411,8 @@ class Location:
                 except Exception as error:
                     if self.is_local or not is_transient(error) or time.monotonic() + pause > deadline:
                         raise
+            count(STORAGE_RETRIES, run=current_run())
+            tell(StorageRetried(verb=verb, object=f"{self.url}/{name}", pause=round(pause, 1)))
             if pause > 2 and not told:
                 told = True
                 log.warning("cannot %s %s now; trying again", verb, f"{self.url}/{name}")

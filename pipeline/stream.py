@@ -11,7 +11,6 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.blocks import TARGET_MAX_BLOCK_SIZE
-from pipeline.config import Resources
 from pipeline.resources import PoolSize, Sizes
 from pipeline.run import Run
 from pipeline.sink import Commit, Outcome, outcomes
@@ -36,7 +35,7 @@ def stream(run: Run, reads: Sequence[Read], sizes: Sizes) -> Iterator[Outcome]:
 def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     """Units in, outcomes out; nothing runs before it is iterated over."""
     resources = run.config.resources
-    photos = read(reads, resources)
+    photos = read(reads, run)
     for stage, pool in run.product.stages:
         photos = actors(photos, stage, run, sizes.device, getattr(sizes, pool))
     return photos.map_batches(
@@ -48,12 +47,12 @@ def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     )
 
 
-def read(reads: Sequence[Read], resources: Resources) -> Dataset:
+def read(reads: Sequence[Read], run: Run) -> Dataset:
     """The units of ``reads``, one block each."""
     return ray.data.read_datasource(
-        Units(reads),
+        Units(reads, run.label),
         override_num_blocks=len(reads),
-        num_cpus=resources.read_cpus,
+        num_cpus=run.config.resources.read_cpus,
         ray_remote_args={"max_retries": TASK_RETRIES},
     )
 
@@ -61,7 +60,7 @@ def read(reads: Sequence[Read], resources: Resources) -> Dataset:
 def actors(dataset: Dataset, stage: type[Stage], run: Run, device: str, size: PoolSize) -> Dataset:
     """``stage`` on a pool of actors, unit by unit, or as many units at once as it works on."""
     constructor: dict[str, Any] = {
-        "config": run.config.without_secrets(),
+        "config": run.without_secrets(),
         "face_size": run.models.face_size,
         "device": device,
         "threads": size.threads,

@@ -40,6 +40,9 @@ _NOTES = {
 }
 
 
+_METRICS = {"metrics-export-port": str(pods.METRICS_PORT)}
+
+
 def manifests(shape: Shape) -> dict[str, str]:
     """The text of every file by its name."""
     nightly = f"{shape.name}-nightly"
@@ -87,7 +90,7 @@ def _job_spec(shape: Shape) -> Tree:
             "rayVersion": RAY,
             "authOptions": {"mode": "token"},  # the operator draws a token per cluster and keeps it in a Secret
             "headGroupSpec": {
-                "rayStartParams": {"num-cpus": "0"},  # the driver alone: no photograph is worked on here
+                "rayStartParams": {"num-cpus": "0", **_METRICS},  # the driver alone: no photograph is worked on here
                 "template": pods.head(shape),
             },
             "workerGroupSpecs": [_group(shape, "cpu", shape.cpu), _group(shape, "gpu-spot", shape.gpu)],
@@ -101,7 +104,7 @@ def _group(shape: Shape, name: str, group: Workers) -> Tree:
         "replicas": group.count,
         "minReplicas": group.count,
         "maxReplicas": group.count,
-        "rayStartParams": {},
+        "rayStartParams": dict(_METRICS),
         "template": pods.worker(shape, group),
     }
 

@@ -16,6 +16,9 @@ WORKER_GRACE, HEAD_GRACE = 30, 60
 # What libraries keep below the home folder, which the image has Python in and which is read-only.
 _CACHES = {"XDG_CACHE_HOME": "/tmp/cache", "XDG_CONFIG_HOME": "/tmp/config", "TRITON_HOME": "/tmp"}
 
+# Of Ray's exporter on each pod; KubeRay's own choice, and it calls the container's port "metrics".
+METRICS_PORT = 8080
+
 Tree = dict[str, Any]
 
 
@@ -23,7 +26,7 @@ def head(shape: Shape) -> Tree:
     """The pod template of Ray's head, with the driver, under the label that the disruption budget asks for."""
     template = _ray_pod(shape, "ray-head", shape.head, HEAD_GRACE)
     # Losing the head ends the run, so a node is not emptied to save money while the head is on it.
-    template["metadata"]["annotations"] = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    template["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] = "false"
     return template
 
 
@@ -75,7 +78,9 @@ def _ray_pod(shape: Shape, name: str, machine: Machine, grace: int, gpus: int = 
     if shape.storage_secret:
         container["envFrom"] = [{"secretRef": {"name": shape.storage_secret}}]
     spec = _pod(shape, container, machine.disk_gib) | {"terminationGracePeriodSeconds": grace}
-    return {"metadata": {"labels": labels(shape, name.removeprefix("ray-"))}, "spec": spec}
+    # What a Prometheus that looks at annotations goes by; one of the Prometheus operator goes by the labels.
+    scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS_PORT)}
+    return {"metadata": {"labels": labels(shape, name.removeprefix("ray-")), "annotations": scraped}, "spec": spec}
 
 
 def _pod(shape: Shape, container: Tree, disk_gib: int) -> Tree:

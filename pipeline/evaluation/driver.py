@@ -23,6 +23,7 @@ from pipeline.evaluation.settings import Evaluate, EvaluationConfig
 from pipeline.evaluation.sheets import sheets
 from pipeline.evaluation.statistics import Row, rows
 from pipeline.evaluation.table import document, markdown
+from pipeline.events.telling import of_run
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.ledger import LedgerError, finite, read_description
 from pipeline.models import describe
@@ -107,7 +108,8 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
 
     config = EvaluationConfig.of(prepared.config.without_secrets(), evaluate)
     shares = {unit.id: float(sum(sample.bytes for sample in unit.samples)) for unit in prepared.pending}
-    run_rounds(run, prepared.pending, Measure(config, location, shares), address, progress)
+    with of_run(run.label):
+        run_rounds(run, prepared.pending, Measure(config, location, shares), address, progress)
 
 
 def publish(prepared: Prepared) -> Evaluation:

@@ -28,7 +28,7 @@ def evaluation(run: Run, units: Sequence[Unit], measure: Measure, sizes: Sizes) 
     """Evaluate `units`; one outcome each, in input order. A unit whose worker died has none."""
     configure(DataContext.get_current())
     resources = run.config.resources
-    photos = read(reads(units, run.config.storage.input), resources)
+    photos = read(reads(units, run.config.storage.input), run)
     degraded = actors(photos, Degrade, run, sizes.device, sizes.detect)
     if of_evaluation(run.config).evaluate.grid is not None:
         sharp = actors(degraded, Search, run, sizes.device, sizes.restore)

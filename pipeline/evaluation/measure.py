@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,7 +47,7 @@ class Measure:
         self.config, self.location, self.shares = config, location, shares
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([asdict(self.store(block))])
+        return self.store(block).to_block()
 
     def store(self, block: pa.Table) -> Outcome:
         """Measure and store, or say why not."""

@@ -25,7 +25,7 @@ def run_rounds(run: Run, units: Sequence[Unit], measure: Measure, address: str |
     """Evaluate until every unit is stored. Raises RunFailed, ClusterError, ConfigError."""
     left = {unit.id: unit for unit in units}
     reasons: dict[str, str] = {}
-    with Progress(round(sum(measure.shares.values())), to) as progress, session(address) as nodes:
+    with Progress(round(sum(measure.shares.values())), to) as progress, session(address, run.config.resources) as nodes:
         widths = sizes(run.config.resources, nodes)
         number = idle = 0
         while left and idle < run.config.resources.rounds:

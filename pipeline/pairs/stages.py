@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ from operators.images import ImageError, Picture, decode, to_grey
 from operators.pairs import gate
 from pipeline.config import Config, Pairs
 from pipeline.labels import LabelError, the_face
+from pipeline.metrics.names import Metric
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, finite, limits, load_detector, to_unit_range, use_threads
+from pipeline.stages import Stage, finite, limits, load_detector, of_engine, to_unit_range, use_threads
 from pipeline.watchdog import beat, pulse
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class MakePairs(Stage):
         self.mixture, self.per_face, self.device = pairs.mixture(), pairs.per_face, device
         prior = load_prior(config.restore.prior, device=device) if self.mixture.weights.get("dr2") else None
         self.maker = PairMaker(face_size, prior, seed=config.seed, batch=config.resources.restore.batch)
+
+    def totals(self) -> Mapping[Metric, float]:
+        """See `Stage`."""
+        return {} if self.maker.engine is None else of_engine(self.maker.engine)
 
     def work(self, photos: Sequence[Photo]) -> None:
         import torch

@@ -92,6 +92,15 @@ def test_a_misspelt_key_of_the_cron_jobs_pod_is_noticed() -> None:
             assert not validator.is_valid(with_misspelt_key(template, path)), path
 
 
+def test_prometheus_is_led_to_the_port_of_rays_exporter() -> None:
+    spec = job_specs()["RayJob"]["rayClusterSpec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        annotations = group["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/scrape"] == "true"
+        assert annotations["prometheus.io/port"] == group["rayStartParams"]["metrics-export-port"]
+    assert "cluster-autoscaler.kubernetes.io/safe-to-evict" in ray_pods()["head"]["metadata"]["annotations"]
+
+
 def test_all_ways_start_the_same_run() -> None:
     specs = job_specs()
     assert specs["RayJob"] == specs["RayCronJob"] == specs["CronJob"]

@@ -14,6 +14,8 @@ import pytest
 from jobs.api import restore
 from pipeline.config import build, load
 from pipeline.driver import prepare
+from pipeline.events.kinds import PhotoLostWorker, UnitCommitted
+from pipeline.events.telling import Told, listening
 from pipeline.isolate import isolate
 from pipeline.output import Output
 from pipeline.resources import Node, sizes
@@ -48,13 +50,17 @@ def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
     prepared = prepare(build(settings))
     widths = sizes(prepared.run.config.resources, [Node(2, 0)])
 
-    (outcome,) = isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Fragile)
+    heard: list[Told] = []
+    with listening(heard.append):
+        (outcome,) = isolate(prepared.run, Shards(prepared.run, prepared.shards).left().reads, widths, Fragile)
     assert (outcome.failure, outcome.photos, outcome.rejected) == ("", 7, 4)
     output = Output(tmp_path / "out")
     (record,) = output.records()
     rows = {row["key"]: row["error"] for row in output.manifest(record).to_pylist()}
     dead = dict.fromkeys(["poison1", "poison2", "poison3"], "worker.died")
     assert rows == {"a": None, **dead, "stuck": "worker.stuck", "b": None, "c": None}
+    lost = [(told.event.key, told.event.code) for told in heard if isinstance(told.event, PhotoLostWorker)]
+    assert lost == list(outcome.rejects) == [(key, code) for key, code in rows.items() if code]
 
 
 def test_a_machine_that_goes_away_is_not_its_photos_doing(cluster, tmp_path, monkeypatch):
@@ -113,6 +119,7 @@ def workers_of_this_process(name: str) -> list[int]:
 
 def test_a_killed_worker_costs_nothing(collection, finished, cluster, quick, objects, tmp_path):
     killed: list[int] = []
+    heard: list[Told] = []
     over = threading.Event()
 
     def kill_one() -> None:
@@ -125,11 +132,15 @@ def test_a_killed_worker_costs_nothing(collection, finished, cluster, quick, obj
     killer.start()
     try:
         config = load(None, quick, {"input": str(collection), "output": str(tmp_path / "out")})
-        restore(config, progress=io.StringIO())
+        with listening(heard.append):
+            restore(config, progress=io.StringIO())
     finally:
         over.set()
         killer.join()
     assert killed, "no worker was found to kill"
+    told = {one.event.unit: one.event.photos for one in heard if isinstance(one.event, UnitCommitted)}
+    assert told == {record.unit: record.counts["photos"] for record in Output(tmp_path / "out").records()}
+    assert sum(isinstance(one.event, UnitCommitted) for one in heard) == len(told), "a unit was told of twice"
     assert objects(tmp_path / "out") == objects(finished)
     assert Output(tmp_path / "out").verify() == []
 

@@ -40,7 +40,7 @@ class Imagined:
 
     def run(self, **resources: object) -> None:
         config = build({"input": "in", "output": "out", "resources": resources})
-        run: Any = SimpleNamespace(config=config, product=product_of(config))
+        run: Any = SimpleNamespace(config=config, product=product_of(config), label="out")
         run_rounds(run, self, None, io.StringIO())
 
     def left(self) -> Left:
@@ -49,7 +49,7 @@ class Imagined:
         return Left(reads, len(self.done), len(units))
 
     @contextmanager
-    def session(self, _: object) -> Iterator[list[Node]]:
+    def session(self, *_: object) -> Iterator[list[Node]]:
         yield [Node(2, 0)]
 
     def stream(self, _run: object, reads: Sequence[str], _sizes: object) -> Iterator[Outcome]:

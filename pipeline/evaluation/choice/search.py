@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipeline.evaluation.faces import at_size
 from pipeline.evaluation.measure import panel
 from pipeline.evaluation.settings import of_evaluation
 from pipeline.ledger import finite
+from pipeline.metrics.names import Metric
 from pipeline.records import Face, Photo, Pixels
 from pipeline.stages import Enhance, Restore, Stage, limits, resized
 from pipeline.watchdog import beat, pulse
@@ -42,6 +43,10 @@ class Search(Stage):
         self.chains = measured_chains(face_size, step=evaluation.grid // STEP, stride=remover.stride)
         self.panel = panel(config.restore.niqe, evaluation.folder if evaluation.weights else None)
         self.size, self.seed, self.limits = evaluation.size, config.seed, limits(config)
+
+    def totals(self) -> Mapping[Metric, float]:
+        """See `Stage`."""
+        return self.restore.totals()
 
     def work(self, photos: Sequence[Photo]) -> None:
         """See `Stage`."""
