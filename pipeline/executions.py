@@ -97,7 +97,9 @@ def chronicled(location: Location, begun: Execution) -> Iterator[Tally]:
 
 
 def _began(location: Location, begun: Execution) -> RunBegan:
-    told = begun.model_dump(include={"work", "shards", "bytes", "new_shards", "new_bytes", "version"})
+    told = begun.model_dump(
+        include={"work", "shards", "bytes", "new_shards", "new_bytes", "gone", "changed", "version"}
+    )
     return RunBegan(output=location.url, **told)
 
 

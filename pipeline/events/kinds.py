@@ -43,6 +43,8 @@ class RunBegan(Event):
     bytes: int = Field(description="of the input")
     new_shards: int = Field(description="of these, with something left to do")
     new_bytes: int = Field(description="left to do")
+    gone: int = Field(description="shards that have results and are not in the input any more")
+    changed: int = Field(description="shards that are not what their results came from: done anew, or left alone")
     version: str = Field(description="of dr2e")
 
     def message(self) -> str:
