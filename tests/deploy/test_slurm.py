@@ -18,7 +18,8 @@ STAND_INS = {
     # A step of Slurm's lasts until it is killed.
     "srun": 'echo "srun $*" >> "$HOME/calls"; exec sleep 60',
     "ray": 'echo "ray $*" >> "$HOME/calls"; [ "$1" != get-auth-token ] || echo token > "$HOME/.ray/auth_token"',
-    "python": "echo 4",
+    # The nodes that are there: none before both steps have begun.
+    "python": """until [ "$(grep -c '^srun ' "$HOME/calls")" -ge 2 ]; do sleep 0.05; done; echo 4""",
     "scontrol": 'echo "scontrol $*" >> "$HOME/calls"',
     "hostname": "echo 10.0.0.1",
     # Ends at once with the code in a file, else works until it is told to end.
