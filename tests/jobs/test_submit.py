@@ -166,6 +166,8 @@ BUCKETS = ("--input", "s3://archive/shards", "--output", "s3://archive/restored"
         (("restore", *BUCKETS, "--set", "unit.samples=3"), "unknown setting unit.samples"),
         (("restore", *BUCKETS, "--n", "4"), "needs both n and tau"),
         (("restore", *BUCKETS, "--set", "pairs.n=4"), "dr2e pairs"),
+        (("restore", *BUCKETS, "--events", "run.jsonl"), "--events: run.jsonl would be looked for"),
+        (("restore", *BUCKETS, "--metrics-port", "9464"), "a cluster's machines have a port of their own"),
         (("restore", *BUCKETS, "--address", "auto"), "--address belongs before 'restore'"),
         (("restore", "--input", "shards", "--output", "s3://a"), "input: shards would be looked for in another folder"),
         (("restore", "--input", "s3://a", "--output", "~/out"), "output: ~/out would be looked for"),
