@@ -215,7 +215,8 @@ class Resources(Section):
         default=1, description="passes in a row that finish nothing before photos are tried one by one"
     )
     shards_at_once: PositiveInt = Field(
-        default=250, description="shards per execution of the graph; Ray remembers every task until its execution ends"
+        default=250,
+        description="shards per execution of the graph: Ray remembers every task until it ends, and new machines wait for it",
     )
     patience_seconds: float = Field(
         default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"

@@ -25,13 +25,13 @@ from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
 from pipeline.metrics.driver import DriverMetrics
 from pipeline.progress import Progress, Tally
-from pipeline.resources import Sizes, sizes
 from pipeline.run import Run
-from pipeline.session import session
+from pipeline.session import nodes, session
 from pipeline.sink import Outcome
 from pipeline.storage import StorageError
 from pipeline.stream import stream
 from pipeline.units import ShardChanged
+from pipeline.width import Width
 from pipeline.work import Left, Work
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,11 @@ def run_rounds(run: Run, work: Work, address: str | None, to: TextIO | None, tal
     """Restore until nothing of ``work`` is left. tally: to count in. Raises RunFailed, ClusterError, ConfigError."""
     with (
         Progress(work.left().bytes, to, tally) as progress,
-        session(address, run.config.resources) as nodes,
+        session(address, run.config.resources),
         listening(DriverMetrics(run.label)),
     ):
         try:
-            commits = int(sum(node.cpus for node in nodes) / run.config.resources.commit_cpus)
-            _Rounds(run, work, sizes(run.config.resources, nodes), progress, commits).run_all()
+            _Rounds(run, work, Width(run.config.resources, nodes), progress).run_all()
         except (RayError, WorkersDie) as error:
             raise RunFailed(gist(error)) from error
         # Errors of usage only before anything was done:
@@ -71,10 +70,8 @@ class _Rounds:
     those that nobody came back with. refusals: units that the output did not take since it last took one.
     """
 
-    def __init__(self, run: Run, work: Work, widths: Sizes, progress: Progress, commits: int = 1) -> None:
-        """commits: how many are under way at a time, at most."""
-        self.run, self.work, self.widths, self.progress = run, work, widths, progress
-        self.most_refusals = max(REFUSALS, 2 * commits)
+    def __init__(self, run: Run, work: Work, width: Width, progress: Progress) -> None:
+        self.run, self.work, self.width, self.progress = run, work, width, progress
         self.failures: dict[str, Outcome] = {}
         self.losses = Losses()
         self.number = self.refusals = self.committed = 0
@@ -106,8 +103,9 @@ class _Rounds:
         with self.losses:
             for start in range(0, len(left.reads), at_once):
                 committed = self.committed
+                self.width.settle()
                 try:
-                    self.follow(stream(self.run, left.reads[start : start + at_once], self.widths))
+                    self.follow(stream(self.run, left.reads[start : start + at_once], self.width.sizes))
                 except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
                     self.losses.note(error)
                     tell(RoundBrokeOff(number=self.number, reason=gist(error)), log)
@@ -118,8 +116,9 @@ class _Rounds:
         """Photo by photo over everything that is left."""
         committed = self.committed
         tell(IsolationBegan(shards=len(left.reads)))
+        self.width.settle()
         try:
-            self.follow(isolate(self.run, left.reads, self.widths))
+            self.follow(isolate(self.run, left.reads, self.width.sizes))
         finally:
             tell(IsolationEnded(units=self.committed - committed))
 
@@ -155,7 +154,7 @@ class _Rounds:
             tell_outcome(outcome)
             if outcome.failure:
                 self.failures[outcome.unit] = outcome
-                if self.refusals >= self.most_refusals:
+                if self.refusals >= max(REFUSALS, 2 * self.width.commits):
                     raise RunFailed(
                         f"{self.refusals} units were restored and could not be stored, and none could meanwhile; "
                         f"{outcome.unit}: {outcome.failure}; mend that and run it again to go on"

@@ -33,8 +33,8 @@ class Machine(Part):
 class Workers(Machine):
     """A group of equal machines.
 
-    There is one number of them, not two: a run is as wide as the cluster is when it starts, so machines that come
-    later would only wait.
+    There is one number of them, not two: a run asks for no more machines than there are, so nothing would ever make a
+    group larger than its minimum.
     """
 
     count: PositiveInt = Field(description="machines of the group")

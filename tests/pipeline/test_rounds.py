@@ -16,8 +16,9 @@ from ray.exceptions import OutOfDiskError, RayTaskError
 from pipeline import rounds
 from pipeline.config import build
 from pipeline.product import product_of
-from pipeline.resources import Node
+from pipeline.resources import Node, Sizes
 from pipeline.rounds import REFUSALS, RunFailed, gist, run_rounds
+from pipeline.session import ClusterError
 from pipeline.sink import Outcome
 from pipeline.storage import StorageError
 from pipeline.work import Left
@@ -37,6 +38,9 @@ class Imagined:
         monkeypatch.setattr(rounds, "stream", self.stream)
         monkeypatch.setattr(rounds, "isolate", self.isolate)
         monkeypatch.setattr(rounds, "session", self.session)
+        monkeypatch.setattr(rounds, "nodes", self.nodes)
+        self.machines: list[list[Node]] = []
+        self.workers: list[tuple[str, int]] = []
 
     def run(self, **resources: object) -> None:
         config = build({"input": "in", "output": "out", "resources": resources})
@@ -50,10 +54,18 @@ class Imagined:
 
     @contextmanager
     def session(self, *_: object) -> Iterator[list[Node]]:
-        yield [Node(2, 0)]
+        yield self.nodes()
 
-    def stream(self, _run: object, reads: Sequence[str], _sizes: object) -> Iterator[Outcome]:
+    def nodes(self) -> list[Node]:
+        """The machines of the next moment; a pair at the end."""
+        found = self.machines.pop(0) if self.machines else [Node(2, 0)]
+        if not found:
+            raise ClusterError("no machine")
+        return found
+
+    def stream(self, _run: object, reads: Sequence[str], sizes: Sizes) -> Iterator[Outcome]:
         self.tried.append(list(reads))
+        self.workers.append((sizes.device, sizes.restore.workers))
         for unit in reads:
             outcome = self.outcome(unit)
             if outcome is not None:
@@ -72,6 +84,15 @@ def test_a_graph_gets_so_many_shards_at_once(monkeypatch: pytest.MonkeyPatch) ->
     run.run(shards_at_once=30)
     assert [len(reads) for reads in run.tried] == [30, 30, 30, 10]
     assert len(run.done) == UNITS
+
+
+def test_machines_that_come_widen_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Imagined(monkeypatch, lambda unit: Outcome(unit, photos=1))
+    one, three, none = [Node(8, 1)], [Node(8, 1)] * 3, list[Node]()
+    without_gpus = [Node(8, 0)] * 5
+    run.machines = [one, one, one, three, none, without_gpus, [Node(8, 1)] * 2]  # the first for the session itself
+    run.run(shards_at_once=20)
+    assert run.workers == [("cuda", 1), ("cuda", 3), ("cuda", 3), ("cuda", 3), ("cuda", 2)]
 
 
 def test_units_whose_workers_die_are_tried_again_and_then_photo_by_photo(monkeypatch: pytest.MonkeyPatch) -> None:
