@@ -216,7 +216,7 @@ class Resources(Section):
     )
     shards_at_once: PositiveInt = Field(
         default=250,
-        description="shards per execution of the graph: Ray remembers every task until it ends, and new machines wait for it",
+        description="shards per execution of the graph: Ray remembers every task, and new machines wait, until it ends",
     )
     patience_seconds: float = Field(
         default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"
