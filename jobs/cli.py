@@ -25,6 +25,7 @@ _COMMANDS = {
     "demo": "Restore a small degraded collection and show what came out.",
     "plan": "Say what a run would do and cost, without doing it.",
     "restore": "Restore the faces of photographs; run it again to resume.",
+    "submit": "Run a command as a job of a Ray cluster, and follow it.",
     "pairs": "Make training pairs of good faces; run it again to resume.",
     "status": "Count what an output holds.",
     "history": "Say what was done to an output, execution by execution.",
@@ -58,10 +59,11 @@ _USAGE_ERRORS = {
     "pipeline.verification.journal": ("JournalError",),
     "pipeline.processes": ("ProcessError",),
     "pipeline.session": ("ClusterError",),
+    "jobs.submission.client": ("SubmitError",),
     "operators.training.weights": ("WeightsError",),
     "operators.pairs.recipes": ("RecipeError",),
 }
-_FAILURES = {"pipeline.rounds": ("RunFailed",)}
+_FAILURES = {"pipeline.rounds": ("RunFailed",), "jobs.submission.follow": ("JobLost",)}
 
 
 class Commands(click.Group):

@@ -176,13 +176,9 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    compares = options["select"] == COMPARED
-    if compares:
+    grid = grid_asked(options["select"], grid_step)
+    if grid is not None:
         options["select"] = None
-    elif grid_step is not None:
-        raise click.UsageError("--grid-step belongs to --select without a value")
-    if grid_step is not None and grid_step % STEP:
-        raise click.UsageError(f"--grid-step: {grid_step} is no multiple of {STEP}")
     with interruptible("the same command continues from what is stored"):
         summary = evaluate(
             config_from(**options),
@@ -190,7 +186,7 @@ def command(
             settings=settings,
             held_out=held_out,
             faces=faces,
-            grid=grid_step or STEP if compares else None,
+            grid=grid,
             weights=weights,
             address=address,
         )
@@ -199,6 +195,16 @@ def command(
     else:
         click.echo(describe(summary))
     context.exit(QUARANTINED if summary.unreadable else 0)
+
+
+def grid_asked(select: str | None, grid_step: int | None) -> int | None:
+    """How fine a grid is to be measured, in timesteps; None where none is. Raises UsageError."""
+    compares = select == COMPARED
+    if grid_step is not None and not compares:
+        raise click.UsageError("--grid-step belongs to --select without a value")
+    if grid_step is not None and grid_step % STEP:
+        raise click.UsageError(f"--grid-step: {grid_step} is no multiple of {STEP}")
+    return (grid_step or STEP) if compares else None
 
 
 def describe(summary: EvaluationSummary) -> str:

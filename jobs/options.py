@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,12 @@ def config_from(
     if storage_options:
         overrides["storage.input"] = overrides["storage.output"] = parse_storage(storage_options)
     return load(file, assignments, overrides)
+
+
+def options_of_run(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a command's parameters that `config_from` takes."""
+    taken = {"inputs", "file", "assignments", "storage_options", *_SHORTCUTS}
+    return {name: value for name, value in params.items() if name in taken}
 
 
 def parse_storage(text: str | None) -> dict[str, Any]:

@@ -45,8 +45,6 @@ def pairs(config: Config | Mapping[str, Any], *, address: str | None = None, pro
     defaults hold.
     """
     config = with_pairs(config if isinstance(config, Config) else build(config))
-    if config.keep is not None:
-        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
     prepared = prepare(image_config(config) if names_images(config) else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
@@ -67,7 +65,9 @@ def pairs(config: Config | Mapping[str, Any], *, address: str | None = None, pro
 
 
 def with_pairs(config: Config) -> Config:
-    """`config` with the section, its defaults if it has none."""
+    """`config` with the section, its defaults if it has none. Raises ConfigError for settings that keep faces."""
+    if config.keep is not None:
+        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
     return config if config.pairs is not None else config.model_copy(update={"pairs": Pairs()})
 
 

@@ -57,16 +57,21 @@ def restore(
     ClusterError when it cannot, RunFailed when units stay undone.
     """
     config = config if isinstance(config, Config) else build(config)
-    if config.pairs is not None:
-        raise ConfigError("pairs: these settings make training pairs, which is what 'dr2e pairs' does")
-    if config.keep is not None:
-        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
+    require_photos(config)
     images = names_images(config)
     prepared = prepare(image_config(config) if images else config)
     output, was_complete = prepared.run.output, prepared.plan.complete
     execute(prepared, address, progress)
     with completing(was_complete):
         return _summary(output, images, was_complete)
+
+
+def require_photos(config: Config) -> None:
+    """Raises ConfigError for settings that make something else than restored photos."""
+    if config.pairs is not None:
+        raise ConfigError("pairs: these settings make training pairs, which is what 'dr2e pairs' does")
+    if config.keep is not None:
+        raise ConfigError("keep: these settings keep faces to train on, which is what 'dr2e curate' does")
 
 
 def _summary(output: Output, images: bool, was_complete: bool) -> Summary:

@@ -73,7 +73,7 @@ class Models:
 
 def describe(config: Config) -> Models:
     """Find and identify the models of ``config``. Raises ModelError."""
-    for role, source in _sources(config).items():
+    for role, source in sources(config).items():
         if "://" in source:  # not shown: it may be a signed one, and the source is recorded
             raise ModelError(f"{role}: models are not read from URLs; download it and name the file, or use 'builtin'")
     prior, size, max_timestep = _prior(config.restore.prior)
@@ -93,7 +93,8 @@ def describe(config: Config) -> Models:
     )
 
 
-def _sources(config: Config) -> dict[str, str]:
+def sources(config: Config) -> dict[str, str]:
+    """The models as configured, by role."""
     return {
         "detector": config.detect.detector,
         "prior": config.restore.prior,

@@ -20,8 +20,9 @@ _SIGNED = re.compile(
 )
 
 _HARMLESS = {"endpoint_url", "region_name"}
-_ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_NO_WORD = 12  # characters; people use "minioadmin"
 _SHORTEST = 4  # characters; hiding a shorter text would hide half of any sentence
 
 
@@ -49,6 +50,12 @@ def holds_credentials(url: str) -> bool:
     """Whether `url` has a password, a signature, or a name that may be a token in it. A path on a disk never has."""
     parts = (part.partition("://") for part in _CHAIN.split(url))
     return any(separator and _is_secret(protocol.lower(), rest) for protocol, separator, rest in parts)
+
+
+def gives_away(text: str) -> bool:
+    """Whether a URL in `text` holds credentials, or `text` a secret of the environment; a short one may be a word."""
+    urls = any(holds_credentials(url) for url in _URL_IN_TEXT.findall(text))
+    return urls or any(len(secret) >= _NO_WORD and secret in text for secret in _environment())
 
 
 def shown(text: str, options: Mapping[str, Any] | None = None) -> str:

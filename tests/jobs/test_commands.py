@@ -43,6 +43,7 @@ def test_help_lists_every_command_and_loads_none():
         "fit-niqe",
         "evaluate",
         "demo",
+        "submit",
     ):
         assert f"\n  {name} " in result.stdout
     assert result.stdout.endswith("False False\n")
@@ -50,7 +51,21 @@ def test_help_lists_every_command_and_loads_none():
 
 @pytest.mark.parametrize(
     "name",
-    ["demo", "plan", "restore", "status", "verify", "gc", "report", "pack", "unpack", "train", "fit-niqe", "evaluate"],
+    [
+        "demo",
+        "plan",
+        "restore",
+        "status",
+        "verify",
+        "gc",
+        "report",
+        "pack",
+        "unpack",
+        "train",
+        "fit-niqe",
+        "evaluate",
+        "submit",
+    ],
 )
 def test_every_command_is_there_and_explains_itself(name):
     assert answer(cli.command, name, "--help").startswith("Usage: ")
