@@ -132,10 +132,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Site]:
 
 
 def wait_for_work(process: subprocess.Popen[str]) -> str:
-    """Until the job says that it restores; what it has said."""
+    """Until the job tells its progress; what it has said."""
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(3)]
-    assert "restoring" in said[2], said
+    assert "elapsed" in said[2], said
     return "".join(said)
 
 
@@ -166,13 +166,13 @@ BUCKETS = ("--input", "s3://archive/shards", "--output", "s3://archive/restored"
         (("restore", *BUCKETS, "--set", "unit.samples=3"), "unknown setting unit.samples"),
         (("restore", *BUCKETS, "--n", "4"), "needs both n and tau"),
         (("restore", *BUCKETS, "--set", "pairs.n=4"), "dr2e pairs"),
-        (("restore", *BUCKETS, "--events", "run.jsonl"), "--events: run.jsonl would be looked for"),
         (("restore", *BUCKETS, "--metrics-port", "9464"), "a cluster's machines have a port of their own"),
         (("restore", *BUCKETS, "--address", "auto"), "--address belongs before 'restore'"),
         (("restore", "--input", "shards", "--output", "s3://a"), "input: shards would be looked for in another folder"),
         (("restore", "--input", "s3://a", "--output", "~/out"), "output: ~/out would be looked for"),
         (("restore", *BUCKETS, "--enhancer", "mine.safetensors"), "enhancer: mine.safetensors would be looked for"),
         (("restore", *BUCKETS, "--prior", "https://models/x"), "models are not read from URLs"),
+        (("restore", *BUCKETS, "--events", "events.jsonl"), "--events: events.jsonl would be looked for"),
         (("pairs", *BUCKETS, "--recipe", "none"), "none"),
         (("evaluate", *BUCKETS, "--settings", "severe-5"), "severe-5 is none of"),
         (("evaluate", *BUCKETS, "--grid-step", "20"), "--grid-step belongs to --select"),
