@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2, engine, memory, updates, verify
+from jobs.benchmarks import dr2, engine, memory, pipeline, scaling, simulation, updates, verify
 
 
 @click.group("bench")
@@ -15,5 +15,8 @@ def command() -> None:
 command.add_command(dr2.command)
 command.add_command(engine.command)
 command.add_command(memory.command)
+command.add_command(pipeline.command)
+command.add_command(scaling.command)
+command.add_command(simulation.command)
 command.add_command(updates.command)
 command.add_command(verify.command)

@@ -28,11 +28,12 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def session(address: str | None = None) -> Iterator[list[Node]]:
+def session(address: str | None = None, cpus: int | None = None) -> Iterator[list[Node]]:
     """Connect to Ray and yield its machines; a cluster that was started here ends with the block.
 
     address: of a cluster; else the environment's RAY_ADDRESS; else a cluster is started on this machine. A
-    connection the caller has already is used and left as it is. Raises ClusterError.
+    connection the caller has already is used and left as it is. cpus: start one here all the same, and let it count on
+    so many CPUs, whatever there are: for work that sleeps. Raises ClusterError.
     """
     if ray.is_initialized():
         yield nodes()
@@ -40,7 +41,7 @@ def session(address: str | None = None) -> Iterator[list[Node]]:
     handlers = _handlers()
     with _only_our_words():
         try:
-            _connect(address or os.environ.get("RAY_ADDRESS"))
+            _connect(None if cpus else address or os.environ.get("RAY_ADDRESS"), cpus)
             _restore(handlers)  # Ray installs a SIGTERM handler of its own
             yield nodes()
         finally:
@@ -88,7 +89,7 @@ def _writes_to_descriptor_2(stream: TextIO) -> bool:
         return False
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # For a cluster of our own: Ray's 15 all but stops the workers of a machine that does anything else as well.
     os.environ.setdefault("RAY_worker_niceness", "5")
@@ -102,7 +103,7 @@ def _connect(address: str | None) -> None:
         try:
             ray.init(
                 address=address or "local",
-                num_cpus=None if address else max(LEAST_CPUS, len(os.sched_getaffinity(0))),
+                num_cpus=None if address else cpus or max(LEAST_CPUS, len(os.sched_getaffinity(0))),
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
