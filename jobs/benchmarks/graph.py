@@ -1,11 +1,13 @@
-"""Runs to measure the graph by: a made-up collection, a run over it on Ray, and when its units were committed."""
+"""Runs to measure the graph by: a made-up collection, a run over it on Ray, and how it went."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,15 @@ from PIL import Image
 
 from pipeline.config import Config, build
 from pipeline.inputs import resolve_inputs
+from pipeline.ledger import COMMITS
 from pipeline.models import describe
-from pipeline.output import Output
 from pipeline.product import Product
 from pipeline.progress import Tally
+from pipeline.records import Photo
 from pipeline.rounds import run_rounds
 from pipeline.run import Run
 from pipeline.simulation.stages import Naps, simulated
+from pipeline.stages import Stage
 from pipeline.tar import write_shard
 from pipeline.work import Shards
 
@@ -42,11 +46,8 @@ def cpus_for(workers: int) -> int:
     return workers + 4
 
 
-def run_simulated(folder: Path, actors: Actors, naps: Naps, units: int) -> list[float]:
-    """Run `units` units through stages that sleep; seconds from the start of the graph to each commit.
-
-    The output is left at `folder`/out.
-    """
+def run_simulated(folder: Path, actors: Actors, naps: Naps, units: int) -> Course:
+    """Run `units` units through stages that sleep. The output is left at `folder`/out."""
     image = io.BytesIO()
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(image, "PNG")
     source = write_units(folder / "in", [("png", image.getvalue())], units, PHOTOS, PARTS)
@@ -85,33 +86,93 @@ def write_units(folder: Path, photos: Sequence[tuple[str, bytes]], units: int, s
     return folder
 
 
-def timed_run(config: Config, product: Product) -> list[float]:
-    """Seconds from the start of the graph to each commit, rising. A Ray that is connected to already is used.
+@dataclass(frozen=True)
+class Course:
+    """How a run went, seconds after the start of its graph.
+
+    served: by Restore actor, when it began and ended each of its units, which it does in turns. commits: of all units,
+    rising. seen, room: faces that the engines' batches held, and how many had room; 0 where there is no engine.
+    """
+
+    served: Sequence[Sequence[tuple[float, float]]]
+    commits: Sequence[float]
+    seen: int = 0
+    room: int = 0
+
+    @property
+    def started(self) -> float:
+        """When the last of the Restore actors that got a unit began its first: until then the run starts up."""
+        return max(units[0][0] for units in self.served)
+
+    @property
+    def pace(self) -> float:
+        """Units per second from `started` to the last commit. Of what an actor was at when that began, the part counts
+        that came after."""
+        units = (unit for served in self.served for unit in served)
+        done = sum((end - max(begin, self.started)) / (end - begin) for begin, end in units if end > self.started)
+        return done / (self.commits[-1] - self.started)
+
+    @property
+    def steady(self) -> float:
+        """Units per second from about a quarter of the commits on, to the last. As many units as there are actors may be
+        committed at once, so a multiple of them is left out. Raises ValueError when there are too few."""
+        at_once = len(self.served)
+        skipped = at_once * max(1, round(len(self.commits) / 4 / at_once))
+        if len(self.commits) <= skipped:
+            raise ValueError(f"{len(self.commits)} units say nothing about a steady state; take more")
+        return (len(self.commits) - skipped) / (self.commits[-1] - self.commits[skipped - 1])
+
+
+def timed_run(config: Config, product: Product) -> Course:
+    """Run `config`, whose output is a local folder; a Ray that is connected to already is used.
 
     Raises what `run_rounds` raises.
     """
-    run = Run(config, describe(config), product=product)
+    stages = tuple((_noting(stage) if pool == "restore" else stage, pool) for stage, pool in product.stages)
+    run = Run(config, describe(config), product=replace(product, stages=stages))
     shards = resolve_inputs(config.input, config.storage.input)
     run.output.start(run.record(shards))
+    notes = _notes(config)
+    notes.mkdir()
     began = time.time()
-    with open("/dev/null", "w", encoding="utf-8") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         run_rounds(run, Shards(run, shards), None, nowhere, Tally())
-    return sorted(commit_times(config.output, began))
+    commits = sorted(path.stat().st_mtime - began for path in Path(config.output, COMMITS).glob("*.json"))
+    served: list[list[tuple[float, float]]] = []
+    seen = room = 0
+    for file in notes.iterdir():
+        rows = sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda row: row[1])
+        served.append(_in_turns([(begin - began, end - began) for begin, end, _, _ in rows]))
+        seen, room = seen + rows[-1][2], room + rows[-1][3]
+    return Course(served, commits, seen, room)
 
 
-def commit_times(output: str, began: float) -> list[float]:
-    """When the records of a local output were created, seconds after `began` (a time of day)."""
-    location = Output(output).location
-    return [path.stat().st_mtime - began for path in Path(location.url).joinpath("commits").glob("*.json")]
+def _in_turns(units: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Work on each unit began when the one before was done, whatever waited beside it."""
+    ends = [units[0][0], *(end for _, end in units)]
+    return [(max(begin, before), end) for (begin, end), before in zip(units, ends, strict=False)]
 
 
-def steady(commits: Sequence[float], at_once: int) -> float:
-    """Units per second when the run has found its pace: from the commit of about the first quarter on, to the last.
+class _Notes(Stage):
+    """Notes of each unit when it came and went, and how many faces the engine's batches held so far, of how many."""
 
-    at_once: units that are worked on at the same time, and so may be committed at the same time; a multiple of them is
-    left out. Raises ValueError when there are too few.
-    """
-    skipped = at_once * max(1, round(len(commits) / 4 / at_once))
-    if len(commits) <= skipped:
-        raise ValueError(f"{len(commits)} units say nothing about a steady state of {at_once} at once; take more")
-    return (len(commits) - skipped) / (commits[-1] - commits[skipped - 1])
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        super().__init__(config, face_size, device, threads)  # type: ignore[call-arg]
+        self._file = _notes(config) / str(os.getpid())
+
+    def process(self, photos: Sequence[Photo]) -> None:
+        began = time.time()
+        super().process(photos)
+        engine = getattr(getattr(self, "remover", None), "engine", None)
+        counts = [0, 0] if engine is None else [engine.evaluations, engine.rows]
+        with self._file.open("a") as file:
+            file.write(json.dumps([began, time.time(), *counts]) + "\n")
+
+
+def _noting(stage: type[Stage]) -> type[Stage]:
+    """`stage`, which keeps notes: a class of its own, which Ray carries to its workers as it is."""
+    return type(stage.__name__, (_Notes, stage), {"__module__": stage.__module__})
+
+
+def _notes(config: Config) -> Path:
+    return Path(f"{config.output}-notes")

@@ -9,9 +9,9 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from jobs.benchmarks.graph import steady, timed_run, write_units
+from jobs.benchmarks.graph import timed_run, write_units
 from jobs.benchmarks.host import cpu, load
 from jobs.demonstration.collection import DOWNSAMPLING, degrade
 from jobs.demonstration.photographs import eileen_collins, grace_hopper, side_by_side
@@ -32,33 +32,18 @@ from pipeline.models import describe
 from pipeline.plan import make_plan
 from pipeline.processes import ordered_in_processes
 from pipeline.product import RESTORED
-from pipeline.records import Photo
 from pipeline.resources import Node, Sizes, sizes
 from pipeline.run import Run
 from pipeline.session import session
 from pipeline.sink import Commit
 from pipeline.source import read_shard
-from pipeline.stages import Restore
 
 PARTS = 4
 """Units of a shard."""
 
 NICE = "RAY_worker_niceness"
 
-RUN, RUN_WHOLE = "run on Ray, steady state", "run on Ray, start-up included"
-
-
-class CountedRestore(Restore):
-    """Restore, which notes after every unit how many faces its engine's batches held, and how many had room."""
-
-    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
-        super().__init__(config, face_size, device, threads)
-        self.notes = _notes(config) / f"{os.getpid()}.json"
-
-    def process(self, photos: Sequence[Photo]) -> None:
-        super().process(photos)
-        engine = self.remover.engine
-        self.notes.write_text(json.dumps([engine.evaluations, engine.rows]))
+RUN, STEADY, WHOLE = "run on Ray, start-up left out", "run on Ray, from a quarter on", "run on Ray, as a whole"
 
 
 @dataclass(frozen=True)
@@ -72,8 +57,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """ways: reading and the stages alone, then the run. slowest: stage. ratio: of the run in its steady state to that
-    stage at its best; whole: the same with start-up. fill: share of the engine's batches that held a face, over all
+    """ways: reading and the stages alone, then the run. slowest: stage. ratio: of the run, start-up left out, to
+    that stage at its best; whole: with start-up. fill: share of the engine's batches that held a face, over all
     units."""
 
     faces: int
@@ -99,7 +84,8 @@ def command(units: int, photos: int, rounds: int, threads: int, as_json: bool) -
     of 'dr2e restore', one actor per stage. On a machine of few cores stages share what alone they have for
     themselves, so leave a core for the others: with 2 cores, one thread.
 
-    The steady state goes from the commit of about the first quarter of the units to the last one's.
+    Start-up ends when Restore begins its first unit. "From a quarter on" goes from the commit of about the first
+    quarter of the units to the last one's, "as a whole" from the start of the graph.
     """
     found = measure(units, photos, rounds, threads)
     if as_json:
@@ -116,19 +102,16 @@ def measure(units: int, photos: int, rounds: int, threads: int) -> Efficiency:
         source = write_units(Path(folder) / "in", photographs(), units, photos, PARTS)
         for number in range(rounds):
             config = config_of(source, Path(folder) / f"out-{number}", photos, threads)
-            _notes(config).mkdir()
             (alone,) = ordered_in_processes(partial(_alone_like_a_worker, nice=_niceness()), [config], 1, 1)
             faces = alone.faces
             for way, seconds in alone.seconds.items():
                 rates[way].append(faces / seconds)
-            stages = tuple((CountedRestore if stage is Restore else stage, pool) for stage, pool in RESTORED.stages)
             with session():
-                commits = timed_run(config, replace(RESTORED, stages=stages))
-            rates[RUN].append(steady(commits, Restore.units(config)) * faces / units)
-            rates[RUN_WHOLE].append(faces / commits[-1])
-            for notes in _notes(config).glob("*.json"):
-                evaluations, rows = json.loads(notes.read_text())
-                seen, room = seen + evaluations, room + rows
+                course = timed_run(config, RESTORED)
+            rates[RUN].append(course.pace * faces / units)
+            rates[STEADY].append(course.steady * faces / units)
+            rates[WHOLE].append(faces / course.commits[-1])
+            seen, room = seen + course.seen, room + course.room
     ways = tuple(Way(way, statistics.median(found), tuple(found)) for way, found in rates.items())
     return efficiency(faces, units, ways, seen / room)
 
@@ -137,12 +120,12 @@ def efficiency(faces: int, units: int, ways: tuple[Way, ...], fill: float) -> Ef
     """What follows from the ways. Of a stage that was run in several, its best counts."""
     best: dict[str, float] = {}
     for way in ways:
-        if way.way not in (RUN, RUN_WHOLE):
+        if way.way not in (RUN, STEADY, WHOLE):
             stage = way.way.partition(",")[0]
             best[stage] = max(best.get(stage, 0.0), way.faces_per_second)
     slowest = min(best, key=lambda stage: best[stage])
     ran = {way.way: way.faces_per_second for way in ways}
-    return Efficiency(faces, units, ways, slowest, ran[RUN] / best[slowest], ran[RUN_WHOLE] / best[slowest], fill)
+    return Efficiency(faces, units, ways, slowest, ran[RUN] / best[slowest], ran[WHOLE] / best[slowest], fill)
 
 
 @dataclass(frozen=True)
@@ -226,10 +209,6 @@ def _jpeg(pixels: np.ndarray) -> tuple[str, bytes]:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=90)
     return "jpg", out.getvalue()
-
-
-def _notes(config: Config) -> Path:
-    return Path(f"{config.output}-notes")
 
 
 def _niceness() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from jobs.benchmarks.graph import PHOTOS, Actors, cpus_for, run_simulated, steady
+from jobs.benchmarks.graph import PHOTOS, Actors, cpus_for, run_simulated
 from jobs.benchmarks.host import cpu, load
 from jobs.options import as_json
 from pipeline.session import session
@@ -20,7 +20,7 @@ from pipeline.simulation.stages import Naps
 
 @dataclass(frozen=True)
 class Width:
-    """workers: of Restore. units: timed. units_per_second: in the steady state, the median of the rounds. linear: that
+    """workers: of Restore. units: of a run. units_per_second: see `Course.pace`; the median of the rounds. linear: that
     as a share of `workers` times what an actor does that never waits. to_one: of `workers` times the rate measured with
     the fewest workers, per worker."""
 
@@ -42,7 +42,7 @@ def command(workers: str, units: int, unit_seconds: float, rounds: int, as_json:
 
     Reading, blocks, Ray's graph in order, and commits to a local folder are those of a run, on a Ray that is told of
     as many CPUs as the actors ask for. So it says what the graph allows, not what restoring takes. Real units take
-    minutes; shorter ones are harder on the graph.
+    minutes; shorter ones are harder on the graph. The time goes from when all actors are at work to the last commit.
     """
     found = measure(whole_numbers(workers, "--workers"), units, unit_seconds, rounds)
     if as_json:
@@ -73,8 +73,8 @@ def measure(workers: Sequence[int], units: int, unit_seconds: float, rounds: int
     with tempfile.TemporaryDirectory(prefix="dr2e-bench-") as folder, session(cpus=cpus_for(max(workers))):
         for round_ in range(rounds):
             for count in workers:
-                commits = run_simulated(Path(folder) / f"{round_}-{count}", Actors(restore=count), naps, units * count)
-                rates[count].append(steady(commits, count))
+                course = run_simulated(Path(folder) / f"{round_}-{count}", Actors(restore=count), naps, units * count)
+                rates[count].append(course.pace)
     medians = {count: statistics.median(found) for count, found in rates.items()}
     fewest = min(workers)
     return [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from jobs.benchmarks.graph import PARTS, Actors, cpus_for, run_simulated, simulated_config, steady
+from jobs.benchmarks.graph import PARTS, Actors, Course, cpus_for, run_simulated, simulated_config
 from jobs.benchmarks.host import cpu, load
 from jobs.options import as_json
 from pipeline.output import Output
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Check:
-    """units_per_second: in the steady state of the run; foretold: likewise; error: of that, as a share of the run's."""
+    """units_per_second: see `Course.pace`; foretold: likewise; error: of that, as a share of the run's."""
 
     shape: str
     units: int
@@ -56,8 +56,7 @@ def command(units: int, unit_seconds: float, as_json: bool) -> None:
 
     For each kind of work a narrow run, one actor of each stage, gives the rates: its commit records, as 'dr2e plan'
     reads them. From these the wide runs are foretold, and then made: 1, 2, 4 and 8 Restore actors, with a slow commit,
-    and with a slow Detect. Compared is the steady state, from the commit of about the first quarter of the units to the
-    last one's.
+    and with a slow Detect. The time goes from when all Restore actors are at work to the last commit.
     """
     checks = measure(shapes(unit_seconds), units)
     if as_json:
@@ -93,19 +92,21 @@ def measure(wanted: Sequence[Shape], units: int) -> list[Check]:
                 run_simulated(Path(folder) / f"{number}-narrow", Actors(), shape.naps, units)
                 records = Output(str(Path(folder) / f"{number}-narrow" / "out")).records()
                 narrow[shape.naps] = Rates.of(records, "the narrow run")
-            commits = run_simulated(Path(folder) / str(number), shape.actors, shape.naps, units)
+            course = run_simulated(Path(folder) / str(number), shape.actors, shape.naps, units)
             told = foretell(shape.actors, narrow[shape.naps], cpus)
-            at_once = shape.actors.restore
-            checks.append(Check(shape.name, units, steady(commits, at_once), steady(told, at_once)))
+            checks.append(Check(shape.name, units, course.pace, told.pace))
     return checks
 
 
-def foretell(actors: Actors, rates: Rates, cpus: float) -> list[float]:
-    """Seconds until the units that `rates` were measured on would be committed by `actors`, taken in their order."""
+def foretell(actors: Actors, rates: Rates, cpus: float) -> Course:
+    """How a run of `actors` would go over the units that `rates` were measured on, taken in their order."""
     config = simulated_config(Path("in"), Path("out"), actors)
     pools = pools_of(sizes(config.resources, [Node(cpus, 0)]), config, cpus)
     flow = simulate(rates.seconds, pools, parts=PARTS)
-    return [float(second) for second in flow.commits]
+    served: list[list[tuple[float, float]]] = [[] for _ in range(actors.restore)]
+    for worker, begin, end in zip(flow.worker["restore"], flow.begin["restore"], flow.end["restore"], strict=True):
+        served[worker].append((float(begin), float(end)))
+    return Course([units for units in served if units], [float(second) for second in flow.commits])
 
 
 def table(checks: Sequence[Check]) -> str:

@@ -48,11 +48,13 @@ class Losses:
 
 @dataclass(frozen=True)
 class Flow:
-    """What came of some units. begin, end: by stage, (U,) float64 seconds. busy: seconds of all workers of a stage,
+    """What came of some units. begin, end: by stage, (U,) float64 seconds; worker: that did it, (U,), of all stages but
+    READ. busy: seconds of all workers of a stage,
     those of lost work too. lost: how often some was."""
 
     begin: Mapping[str, Times]
     end: Mapping[str, Times]
+    worker: Mapping[str, NDArray[np.int64]]
     busy: Mapping[str, float]
     lost: int
 
@@ -95,6 +97,7 @@ def simulate(
     bound: list[list[float]] = [[] for _ in pools]  # when a unit came to a worker, which made room in the queue
     begin: list[list[float]] = [[] for _ in pools]
     end: list[list[float]] = [[] for _ in pools]
+    by: list[list[int]] = [[] for _ in pools]
     for unit in range(count):
         left = 0.0  # when the unit left the stage before
         for place in range(len(pools)):
@@ -106,7 +109,8 @@ def simulate(
                 began, ended = readers.read(unit, ready, seconds[0][unit])
                 bound[0].append(began)
             else:
-                taken, began, ended = workers[place - 1].work(ready, seconds[place][unit])
+                worker, taken, began, ended = workers[place - 1].work(ready, seconds[place][unit])
+                by[place].append(worker)
                 bound[place].append(taken)
             begin[place].append(began)
             end[place].append(ended)
@@ -120,6 +124,7 @@ def simulate(
     return Flow(
         dict(zip(names, map(np.array, begin), strict=True)),
         dict(zip(names, map(np.array, end), strict=True)),
+        dict(zip(names[1:], map(np.array, by[1:]), strict=True)),
         busy,
         sum(one.lost for one in workers),
     )
@@ -156,8 +161,8 @@ class _Workers:
         self.busy = self.released = 0.0
         self.lost = 0
 
-    def work(self, ready: float, seconds: float) -> tuple[float, float, float]:
-        """When a unit that is there at `ready` comes to a worker, and when work on it begins and ends there."""
+    def work(self, ready: float, seconds: float) -> tuple[int, float, float, float]:
+        """Which worker a unit comes to that is there at `ready`, when, and when work on it begins and ends there."""
         self._let_go(ready)
         while (worker := self._one_with_room()) is None:
             ready = max(ready, self._done[0][0])
@@ -168,7 +173,7 @@ class _Workers:
         self._held[worker].append(end)
         heapq.heappush(self._done, (end, worker))
         heapq.heappush(self._idlest, (len(self._held[worker]), worker))
-        return ready, begin, end
+        return worker, ready, begin, end
 
     def _let_go(self, now: float) -> None:
         """Forget what is done by `now`."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from pipeline.config import ConfigError
 from pipeline.ledger import CommitRecord
@@ -92,6 +91,8 @@ class Rates:
     def error(self, stage: str) -> float:
         """How far the mean seconds of `stage` per photo may be off because so few units were measured: half of a 95 %
         confidence interval, as a share; infinite for one unit."""
+        from scipy.stats import t as student  # which takes a second to load
+
         if self.units < 2:
             return float("inf")
         seconds, photos = self.seconds[stage], self.photos
