@@ -20,6 +20,7 @@ from pipeline.output import Output, Status
 from pipeline.packing import find_images
 from pipeline.plan import ShardTask, bytes_left
 from pipeline.progress import clock
+from pipeline.secrecy import complaint
 from pipeline.shards import index_shard
 from pipeline.simulation.cluster import Cluster
 from pipeline.storage import Location
@@ -154,6 +155,8 @@ def command(as_json: bool, clusters: tuple[str, ...], rates: str | None, photos:
         raise ConfigError(
             "--rates and --photos are for --simulate: name a cluster with it, such as nodes=8,cpus=16,gpus=1"
         )
+    if rates and (refused := complaint(rates)):
+        raise ConfigError(f"--rates: {refused}")
     shapes = [Cluster.parse(text) for text in clusters]
     if photos is not None:
         told = simulated(shapes, options, number(photos), rates)

@@ -95,8 +95,8 @@ def _connect(address: str | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_worker_niceness", "5")
     # Likewise: a history of tasks for a dashboard that is not there, which grows with the collection.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-    # Likewise: a process that read or committed waits for its next unit. Ray ends it after a second where there are more
-    # workers than CPUs, and another takes seconds of a CPU to start.
+    # Likewise: a process that read or committed waits for its next unit. Ray ends it after a second where there are
+    # more workers than CPUs, and another takes seconds of a CPU to start.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     # Ray ends a worker when the machine's memory is almost full, and repeats what it did for ever: a photo that takes
     # more than there is would never be done with. As often as for any other death.

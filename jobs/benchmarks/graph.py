@@ -114,8 +114,8 @@ class Course:
 
     @property
     def steady(self) -> float:
-        """Units per second from about a quarter of the commits on, to the last. As many units as there are actors may be
-        committed at once, so a multiple of them is left out. Raises ValueError when there are too few."""
+        """Units per second from about a quarter of the commits on, to the last. As many units as there are actors may
+        be committed at once, so a multiple of them is left out. Raises ValueError when there are too few."""
         at_once = len(self.served)
         skipped = at_once * max(1, round(len(self.commits) / 4 / at_once))
         if len(self.commits) <= skipped:

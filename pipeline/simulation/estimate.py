@@ -37,7 +37,8 @@ class Forecast:
 
     seconds: of wall time, start-up included. error: half of a 95 % confidence interval of it as a share, as far as it
     comes from having measured few units. executions: of the graph (`resources.shards_at_once`). gpu_hours, cpu_hours:
-    of the cluster, which is paid for whether it works or not. cost: None without a price. loads: in the order of the
+    of the cluster, which is paid for whether it works or not; gpu_hours_busy: of those in which somebody works, each
+    worker for the part of a GPU that it reserves. cost: None without a price. loads: in the order of the
     graph; slowest: the stage of the busiest. lost: units that were done anew because their machine went away.
     simulated: units that were simulated; the others are extrapolated.
     """
