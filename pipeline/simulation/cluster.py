@@ -21,6 +21,8 @@ class Cluster(Section):
     detect_speed: float = Field(default=1.0, gt=0, description="times as fast as a worker was where it was measured")
     restore_speed: float = Field(default=1.0, gt=0, description="likewise")
     enhance_speed: float = Field(default=1.0, gt=0, description="likewise")
+    unit_photos: PositiveInt | None = Field(default=None, description="photos of a unit; as measured if not given")
+    shard_photos: PositiveInt | None = Field(default=None, description="photos of a shard; as measured if not given")
     start: float = Field(default=0.0, ge=0, description="seconds until the machines are there, which are paid for")
     load: float = Field(
         default=30.0, ge=0, description="seconds until workers have their models, at every execution of the graph"

@@ -73,9 +73,13 @@ def forecast(photos: int, cluster: Cluster, rates: Rates, config: Config) -> For
     widths = sizes(config.resources, machines)
     pools = pools_of(widths, config, sum(machine.cpus for machine in machines))
     speeds = {name: cluster.speed(pool) for name, pool in stages}
-    units = max(1, math.ceil(photos / rates.photos.mean()))
-    parts = max(1, round(rates.parts))
-    whole = _Whole(cluster, rates, pools, speeds, parts)
+    photos_of_unit = float(rates.photos.mean())
+    merged = max(1, round((cluster.unit_photos or photos_of_unit) / photos_of_unit))
+    photos_of_shard = cluster.shard_photos or rates.parts * photos_of_unit
+    photos_of_unit *= merged
+    units = max(1, math.ceil(photos / photos_of_unit))
+    parts = max(1, round(photos_of_shard / photos_of_unit))
+    whole = _Whole(cluster, rates, pools, speeds, parts, merged)
     seconds, executions = whole.run(units, config.resources.shards_at_once * parts)
     seconds += cluster.start
 
@@ -128,9 +132,11 @@ class _Whole:
     """All executions of the graph, of which as many are simulated as MOST_UNITS allows. busy: seconds by stage."""
 
     def __init__(
-        self, cluster: Cluster, rates: Rates, pools: Sequence[Pool], speeds: dict[str, float], parts: int
+        self, cluster: Cluster, rates: Rates, pools: Sequence[Pool], speeds: dict[str, float], parts: int, merged: int
     ) -> None:
-        self.cluster, self.rates, self.pools, self.speeds, self.parts = cluster, rates, pools, speeds, parts
+        """parts: units of a shard. merged: measured units that make one."""
+        self.cluster, self.rates, self.pools, self.speeds = cluster, rates, pools, speeds
+        self.parts, self.merged = parts, merged
         self.rng = np.random.default_rng(cluster.seed)
         self.busy = dict.fromkeys((pool.stage for pool in pools), 0.0)
         self.lost = self.waiting_to_start = 0.0
@@ -163,9 +169,10 @@ class _Whole:
         return seconds * times
 
     def _flow(self, count: int) -> Flow:
-        places = self.rates.draw(count, self.rng)
+        places = self.rates.draw(count * self.merged, self.rng).reshape(count, self.merged)
         durations = {
-            pool.stage: self.rates.seconds[pool.stage][places] / self.speeds.get(pool.stage, 1.0) for pool in self.pools
+            pool.stage: self.rates.seconds[pool.stage][places].sum(axis=1) / self.speeds.get(pool.stage, 1.0)
+            for pool in self.pools
         }
         losses = Losses(self.cluster.losses, self.cluster.back)
         return simulate(durations, self.pools, parts=self.parts, start=self.cluster.load, losses=losses, rng=self.rng)

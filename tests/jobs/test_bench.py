@@ -13,10 +13,11 @@ from torch import Tensor
 from jobs.bench import command
 from jobs.benchmarks.engine import flops, published
 from jobs.benchmarks.faces import mixed_faces
-from jobs.benchmarks.graph import Actors, Course, write_units
+from jobs.benchmarks.graph import Actors, Course, run_simulated, write_units
 from jobs.benchmarks.pipeline import RUN, STEADY, WHOLE, Way, alone, config_of, efficiency, photographs
 from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
-from jobs.benchmarks.simulation import MOST_FACES, Shape, measure
+from jobs.benchmarks.simulation import MOST_FACES, Check, foretell, shapes
+from jobs.benchmarks.simulation import table as checks_table
 from jobs.benchmarks.updates import STRIDES, UPDATES, Quality, table, walk
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.noise import FaceNoise
@@ -26,6 +27,7 @@ from operators.dr2.schedule import Schedule
 from operators.restoration import unit_range
 from pipeline.config import ConfigError
 from pipeline.output import Output
+from pipeline.simulation.rates import Rates
 from pipeline.simulation.stages import Naps
 
 
@@ -172,11 +174,25 @@ def test_stages_alone_do_what_they_do_in_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)  # half a minute on an idle machine
-def test_the_simulation_foretells_a_run_on_ray_whose_work_is_a_sleep(cluster: str) -> None:
+def test_the_simulation_foretells_a_run_on_ray_whose_work_is_a_sleep(cluster: str, tmp_path: Path) -> None:
+    import ray
+
     naps = Naps(detect=0.02, restore=0.2, enhance=0.02, most_faces=MOST_FACES)  # about 1.6 s of Restore for a unit
-    (check,) = measure([Shape("two", Actors(restore=2), naps)], units=10)
-    assert check.error == pytest.approx(0, abs=0.25)  # of one actor less or more it would be 0.5 or more
-    assert check.units_per_second > 0.8
+    narrow = run_simulated(tmp_path / "narrow", Actors(), naps, units=10)
+    rates = Rates.of(Output(tmp_path / "narrow" / "out").records(), "the narrow run")
+    wide = run_simulated(tmp_path / "wide", Actors(restore=2), naps, units=10)
+    told = foretell(Actors(restore=2), rates, ray.cluster_resources()["CPU"])
+    assert told.pace == pytest.approx(wide.pace, rel=0.25)
+    assert told.pace > 1.6 * narrow.pace  # so that a forecast of one actor would be too far off
+    # Nothing holds commits back until Restore has ended.
+    assert wide.commits[0] < max(end for served in wide.served for _, end in served)
+
+
+def test_forecasts_are_held_against_runs_of_several_shapes() -> None:
+    assert {shape.actors.restore for shape in shapes(2.0)} == {1, 2, 4, 8}
+    check = Check("2 Restore", 48, units_per_second=2.0, foretold=2.1)
+    assert check.error == pytest.approx(0.05)
+    assert "| 2 Restore | 48 | 2 | 2.1 | +5.0% |" in checks_table([check])
 
 
 @pytest.mark.parametrize("wrong", ["none", "2,0", ""])

@@ -189,6 +189,13 @@ def test_what_is_extrapolated_agrees_with_what_is_simulated(
         assert one.busy == pytest.approx(other.busy, rel=0.06, abs=0.003)
 
 
+def test_units_and_shards_may_be_larger_than_the_measured_ones(rates: Rates) -> None:
+    small = told(40_000, rates)
+    large = told(40_000, rates, "nodes=4,cpus=8,gpus=1,load=5,unit-photos=32,shard-photos=1000", shards_at_once=20)
+    assert (small.units, large.units, large.executions) == (5000, 1250, 3)  # 20 shards of 31 units at a time
+    assert large.seconds == pytest.approx(small.seconds, rel=0.06)
+
+
 def test_a_hundred_million_photos_are_foretold_at_once(rates: Rates) -> None:
     found = told(100_000_000, rates, "nodes=64,cpus=8,gpus=1")
     assert found.units == 12_500_000 and found.simulated <= estimate.MOST_UNITS
