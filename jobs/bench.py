@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2, engine, memory, nightly, updates, verify
+from jobs.benchmarks import dr2, engine, memory, nightly, pipeline, scaling, simulation, updates, verify
 
 
 @click.group("bench")
@@ -16,5 +16,8 @@ command.add_command(dr2.command)
 command.add_command(engine.command)
 command.add_command(memory.command)
 command.add_command(nightly.command)
+command.add_command(pipeline.command)
+command.add_command(scaling.command)
+command.add_command(simulation.command)
 command.add_command(updates.command)
 command.add_command(verify.command)

@@ -12,14 +12,17 @@ import click
 
 from jobs.images import names_images, packed_config
 from jobs.options import as_json, config_from, run_options
-from pipeline.config import Config
+from jobs.planning.forecasts import Comparison, compare, number, table
+from pipeline.config import Config, ConfigError
 from pipeline.driver import prepare
 from pipeline.models import describe
-from pipeline.output import Status
+from pipeline.output import Output, Status
 from pipeline.packing import find_images
 from pipeline.plan import ShardTask, bytes_left
 from pipeline.progress import clock
+from pipeline.secrecy import complaint
 from pipeline.shards import index_shard
+from pipeline.simulation.cluster import Cluster
 from pipeline.storage import Location
 
 SAMPLED_SHARDS = 4
@@ -132,19 +135,43 @@ def _photos(pending: Sequence[ShardTask], left: int, status: Status) -> tuple[in
 
 @click.command("plan")
 @run_options
+@click.option(
+    "--simulate",
+    "clusters",
+    multiple=True,
+    metavar="KEY=VALUE,...",
+    help="Forecast the run on such a cluster: nodes=8,cpus=16,gpus=1,gpu-price=2.5; several are compared.",
+)
+@click.option("--rates", metavar="URL", help="Output whose records say how long units take; else that of --output.")
+@click.option("--photos", metavar="NUMBER", help="Simulate so many, such as 10k or 100M, instead of what is left.")
 @as_json
-def command(as_json: bool, **options: Any) -> None:
+def command(as_json: bool, clusters: tuple[str, ...], rates: str | None, photos: str | None, **options: Any) -> None:
     """Say what a run would do and cost, without doing it.
 
     Takes the options of `dr2e restore`. Rates come from what the output already holds.
 
     \b
     dr2e plan --input 's3://archive/{000..999}.tar' --output s3://archive/restored
+    dr2e plan --photos 10M --rates s3://archive/restored \\
+        --simulate nodes=4,cpus=8,gpus=1,gpu-price=2 --simulate nodes=16,cpus=8,gpus=1,gpu-price=2
     """
+    if not clusters and (rates or photos):
+        raise ConfigError(
+            "--rates and --photos are for --simulate: name a cluster with it, such as nodes=8,cpus=16,gpus=1"
+        )
+    if rates and (refused := complaint(rates)):
+        raise ConfigError(f"--rates: {refused}")
+    shapes = [Cluster.parse(text) for text in clusters]
+    if photos is not None:
+        told = simulated(shapes, options, number(photos), rates)
+        click.echo(json.dumps(asdict(told), indent=1) if as_json else table(told))
+        return
     config = config_from(**options)
     estimate = plan(config)
+    found = _simulated_rest(estimate, shapes, config, rates) if shapes else None
     if as_json:
-        click.echo(json.dumps({**asdict(estimate), "complete": estimate.complete}, indent=1))
+        answer = {**asdict(estimate), "complete": estimate.complete}
+        click.echo(json.dumps(answer if found is None else {**answer, "simulated": asdict(found)}, indent=1))
         return
     click.echo(f"output       {estimate.output}")
     click.echo(f"shards       {estimate.shards}, of which {estimate.shards_done} are done")
@@ -158,6 +185,27 @@ def command(as_json: bool, **options: Any) -> None:
     click.echo(f"             ({estimate.basis})")
     for role, model in estimate.models.items():
         click.echo(f"{role:<12} {model['name']}  {model['sha256'][:12] or 'no weights'}  licence: {model['licence']}")
+    if found is not None:
+        click.echo(f"\n{table(found)}")
+
+
+def simulated(clusters: Sequence[Cluster], options: dict[str, Any], photos: int, rates: str | None) -> Comparison:
+    """Forecasts for a collection that need not exist. options: those of the command.
+
+    Raises ConfigError without an output to take rates from, and what `compare` raises.
+    """
+    source = rates or options["output"]
+    if not source:
+        raise ConfigError("--simulate with --photos needs --rates: an output whose records say how long units take")
+    placeholders = {"inputs": options["inputs"] or ("photos",), "output": options["output"] or source}
+    config = config_from(**{**options, **placeholders})
+    return compare(photos, clusters, Output(source, config.storage.output), config)
+
+
+def _simulated_rest(estimate: Estimate, clusters: Sequence[Cluster], config: Config, rates: str | None) -> Comparison:
+    """Forecasts for what is left."""
+    source = Output(rates or config.output, config.storage.output)
+    return compare(estimate.photos_left, clusters, source, config, estimate.bytes_left)
 
 
 def _costs(estimate: Estimate) -> str:

@@ -32,21 +32,24 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def session(address: str | None = None, resources: Resources | None = None) -> Iterator[list[Node]]:
+def session(
+    address: str | None = None, resources: Resources | None = None, cpus: int | None = None
+) -> Iterator[list[Node]]:
     """Connect to Ray and yield its machines; a cluster that was started here ends with the block.
 
     address: of a cluster; else the environment's RAY_ADDRESS; else a cluster is started on this machine. A
     connection the caller has already is used and left as it is. resources: of the run, which may want metrics of a
-    cluster that is started here. Raises ClusterError, ConfigError.
+    cluster that is started here. cpus: start one here all the same, and let it count on so many CPUs, whatever there
+    are: for work that sleeps. Raises ClusterError, ConfigError.
     """
     if ray.is_initialized():
         yield nodes()
         return
-    handlers, address = _handlers(), address or os.environ.get("RAY_ADDRESS")
+    handlers, address = _handlers(), None if cpus else address or os.environ.get("RAY_ADDRESS")
     port = _metrics_port(resources or Resources(), address)
     with _only_our_words():
         try:
-            _connect(address, port)
+            _connect(address, port, cpus)
             _restore(handlers)  # Ray installs a SIGTERM handler of its own
             with _staying(0.0 if port is None or resources is None else resources.metrics_stay_seconds):
                 yield nodes()
@@ -126,12 +129,15 @@ def _writes_to_descriptor_2(stream: TextIO) -> bool:
         return False
 
 
-def _connect(address: str | None, metrics_port: int | None = None) -> None:
+def _connect(address: str | None, metrics_port: int | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # For a cluster of our own: Ray's 15 all but stops the workers of a machine that does anything else as well.
     os.environ.setdefault("RAY_worker_niceness", "5")
     # Likewise: a history of tasks for a dashboard that is not there, which grows with the collection.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    # Likewise: a process that read or committed waits for its next unit. Ray ends it after a second where there are
+    # more workers than CPUs, and another takes seconds of a CPU to start.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     # Ray ends a worker when the machine's memory is almost full, and repeats what it did for ever: a photo that takes
     # more than there is would never be done with. As often as for any other death.
     os.environ.setdefault("RAY_task_oom_retries", "1")
@@ -140,7 +146,7 @@ def _connect(address: str | None, metrics_port: int | None = None) -> None:
         try:
             ray.init(
                 address=address or "local",
-                num_cpus=None if address else max(LEAST_CPUS, len(os.sched_getaffinity(0))),
+                num_cpus=None if address else cpus or max(LEAST_CPUS, len(os.sched_getaffinity(0))),
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -93,6 +94,9 @@ def configure(context: DataContext) -> None:
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Not Ray's newest, which allows as many CPUs as it thinks balanced and drops the fraction of a CPU that is left on
+    # a node. On small machines nothing was then committed for ten seconds and more at a time.
+    os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     # The only way to bound retries until 2.64, which the project's requirements exclude.
     warnings.filterwarnings("ignore", message=".*ray_remote_args", category=RayDeprecationWarning)
     # Fewer units than workers is no news at the end of a run.

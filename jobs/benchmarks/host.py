@@ -18,3 +18,8 @@ def _cpuinfo() -> list[str]:
             return file.read().splitlines()
     except OSError:
         return []
+
+
+def load() -> str:
+    """What the machine had to do in the last minute, in processors: this benchmark, and whatever else there was."""
+    return f"{os.getloadavg()[0]:.1f} of {os.cpu_count()} processors"

@@ -13,7 +13,11 @@ from torch import Tensor
 from jobs.bench import command
 from jobs.benchmarks.engine import flops, published
 from jobs.benchmarks.faces import mixed_faces
+from jobs.benchmarks.graph import Actors, Course, run_simulated, write_units
+from jobs.benchmarks.pipeline import RUN, STEADY, WHOLE, Way, alone, config_of, efficiency, photographs
 from jobs.benchmarks.published import GRID_N, GRID_TAU, grid_evaluations, published_loop
+from jobs.benchmarks.simulation import MOST_FACES, Check, foretell, shapes
+from jobs.benchmarks.simulation import table as checks_table
 from jobs.benchmarks.updates import STRIDES, UPDATES, Quality, table, walk
 from operators.dr2.checkpoints import load_prior
 from operators.dr2.noise import FaceNoise
@@ -23,6 +27,8 @@ from operators.dr2.schedule import Schedule
 from operators.restoration import unit_range
 from pipeline.config import ConfigError
 from pipeline.output import Output
+from pipeline.simulation.rates import Rates
+from pipeline.simulation.stages import Naps
 
 
 def test_the_straightforward_loop_and_the_engine_find_the_same_face() -> None:
@@ -125,3 +131,80 @@ def test_verification_is_measured_against_reading(tmp_path: Path) -> None:
     for wrong, said in ((str(tmp_path / "out"), "is not empty"), ("memory://bench", "--cold is for local folders")):
         with pytest.raises(ConfigError, match=said):
             CliRunner().invoke(command, [*options, "--output", wrong], catch_exceptions=False)
+
+
+def test_the_pace_is_that_of_all_actors_at_work() -> None:
+    # One actor begins at 10, the other at 12, in the middle of a unit; each unit takes 4 s.
+    course = Course([[(10, 14), (14, 18)], [(12, 16), (16, 20)]], [14.5, 16.5, 18.5, 20.0])
+    assert course.started == 12 and course.pace == pytest.approx(3.5 / 8)
+    # Two at once are committed at once, so that the first two stand for the beginning and are left out.
+    assert Course(course.served, [30.0] * 2 + [32.0] * 2 + [34.0] * 2).steady == 1
+    with pytest.raises(ValueError, match="2 units say nothing"):
+        assert Course(course.served, [1.0, 2.0]).steady
+
+
+def test_a_run_is_compared_with_its_slowest_stage_at_its_best() -> None:
+    rates = {
+        "read": 90.0,
+        "detect": 8.0,
+        "restore, unit by unit": 3.0,
+        "restore, 2 units at once": 4.0,
+        RUN: 3.9,
+        STEADY: 4.1,
+    }
+    ways = tuple(Way(way, rate, (rate,)) for way, rate in {**rates, WHOLE: 3.0}.items())
+    found = efficiency(100, 10, ways, 0.99)
+    assert (found.slowest, found.ratio, found.whole) == ("restore", pytest.approx(0.975), pytest.approx(0.75))
+
+
+def test_stages_alone_do_what_they_do_in_a_run(tmp_path: Path) -> None:
+    source = write_units(tmp_path / "in", photographs()[:2], units=2, size=1, parts=2)
+    found = alone(config_of(source, tmp_path / "out", photos=1, threads=1))
+    assert list(found.seconds) == [
+        "read",
+        "detect",
+        "restore, 2 units at once",
+        "restore, unit by unit",
+        "enhance",
+        "commit",
+    ]
+    records = list(Output(tmp_path / "out-alone").records())
+    assert len(records) == 2 and found.faces == sum(record.counts["faces"] for record in records) == 2
+    assert all(set(record.seconds) == {"read", "detect", "restore", "enhance", "write"} for record in records)
+
+
+@pytest.mark.timeout(900)  # half a minute on an idle machine
+def test_the_simulation_foretells_a_run_on_ray_whose_work_is_a_sleep(cluster: str, tmp_path: Path) -> None:
+    import ray
+
+    naps = Naps(detect=0.02, restore=0.2, enhance=0.02, most_faces=MOST_FACES)  # about 1.6 s of Restore for a unit
+    narrow = run_simulated(tmp_path / "narrow", Actors(), naps, units=10)
+    rates = Rates.of(Output(tmp_path / "narrow" / "out").records(), "the narrow run")
+    wide = run_simulated(tmp_path / "wide", Actors(restore=2), naps, units=10)
+    told = foretell(Actors(restore=2), rates, ray.cluster_resources()["CPU"])
+    assert told.pace == pytest.approx(wide.pace, rel=0.25)
+    assert told.pace > 1.6 * narrow.pace  # so that a forecast of one actor would be too far off
+    # Nothing holds commits back until Restore has ended.
+    assert wide.commits[0] < max(end for served in wide.served for _, end in served)
+
+
+def test_forecasts_are_held_against_runs_of_several_shapes() -> None:
+    assert {shape.actors.restore for shape in shapes(2.0)} == {1, 2, 4, 8}
+    check = Check("2 Restore", 48, units_per_second=2.0, foretold=2.1)
+    assert check.error == pytest.approx(0.05)
+    assert "| 2 Restore | 48 | 2 | 2.1 | +5.0% |" in checks_table([check])
+
+
+@pytest.mark.parametrize("wrong", ["none", "2,0", ""])
+def test_actors_are_whole_numbers(wrong: str) -> None:
+    result = CliRunner().invoke(command, ["scaling", "--workers", wrong])
+    assert result.exit_code == 2 and "whole numbers above 0 with commas between" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_is_measured_beside_its_stages() -> None:
+    options = ["pipeline", "--units", "4", "--photos", "3", "--json"]
+    found = json.loads(CliRunner().invoke(command, options, catch_exceptions=False).stdout)
+    assert found["slowest"] == "restore" and 0 < found["whole"] < found["ratio"] < 1.2
+    assert 0.5 < found["fill"] <= 1 and found["faces"] >= 12

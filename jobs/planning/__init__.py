@@ -1,0 +1,1 @@
+"""What `dr2e plan` says beyond what is left: forecasts of runs that nobody has begun."""
