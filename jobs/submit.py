@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.cli import complain, in_json
 from jobs.restore import interruptible
 from jobs.submission.arguments import Inner, check
 
@@ -116,7 +117,7 @@ def _send(cluster: Cluster, name: str, inner: Inner, installed: bool, python: st
 
     for path in inner.paths:
         _say(f"note: {path} is a path of the cluster's: it has to be on a disk that all its machines see")
-    start = ["dr2e"] if installed else [python, LAUNCHER]
+    start = [*(["dr2e"] if installed else [python, LAUNCHER]), *(["--log-format", "json"] if in_json() else [])]
     about = {"dr2e": inner.name, "output": inner.output}
     with tempfile.TemporaryDirectory(prefix="dr2e-") as folder:
         package = None
@@ -167,4 +168,4 @@ def _again(address: str | None, option: str, name: str) -> str:
 
 
 def _say(line: str) -> None:
-    click.echo(f"dr2e: {line}", err=True)
+    complain(line, "info")

@@ -132,10 +132,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Site]:
 
 
 def wait_for_work(process: subprocess.Popen[str]) -> str:
-    """Until the job says that it restores; what it has said."""
+    """Until the job tells its progress; what it has said."""
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(3)]
-    assert "restoring" in said[2], said
+    assert "elapsed" in said[2], said
     return "".join(said)
 
 
