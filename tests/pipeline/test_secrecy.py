@@ -102,7 +102,7 @@ def test_a_fault_of_ours_is_told_without_credentials(
         raise KeyError("at https://user:HUSH@host/x with environment/HUSH")
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "environment/HUSH")
-    monkeypatch.setattr("jobs.status.status", fail)
+    monkeypatch.setattr("jobs.status.opened", fail)
     monkeypatch.setattr("sys.argv", ["dr2e", "status", "out"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
