@@ -15,6 +15,7 @@ from jobs.options import as_json, config_from, run_options
 from jobs.planning.forecasts import Comparison, compare, number, table
 from pipeline.config import Config, ConfigError
 from pipeline.driver import prepare
+from pipeline.ledger import finite
 from pipeline.models import describe
 from pipeline.output import Output, Status
 from pipeline.packing import find_images
@@ -164,14 +165,14 @@ def command(as_json: bool, clusters: tuple[str, ...], rates: str | None, photos:
     shapes = [Cluster.parse(text) for text in clusters]
     if photos is not None:
         told = simulated(shapes, options, number(photos), rates)
-        click.echo(json.dumps(asdict(told), indent=1) if as_json else table(told))
+        click.echo(json.dumps(finite(asdict(told)), indent=1) if as_json else table(told))
         return
     config = config_from(**options)
     estimate = plan(config)
     found = _simulated_rest(estimate, shapes, config, rates) if shapes else None
     if as_json:
         answer = {**asdict(estimate), "complete": estimate.complete}
-        click.echo(json.dumps(answer if found is None else {**answer, "simulated": asdict(found)}, indent=1))
+        click.echo(json.dumps(answer if found is None else {**answer, "simulated": finite(asdict(found))}, indent=1))
         return
     click.echo(f"output       {estimate.output}")
     click.echo(f"shards       {estimate.shards}, of which {estimate.shards_done} are done")

@@ -22,7 +22,8 @@ from pipeline.progress import clock
 
 @dataclass(frozen=True)
 class Seen:
-    """What storage tells of a run. pace: None where no execution is recorded. at: when it was asked, UTC."""
+    """What storage tells of a run. pace: None where no execution over the input is recorded. at: when it was
+    asked, UTC."""
 
     url: str
     status: Status
@@ -51,7 +52,8 @@ def status(output: str, storage: Mapping[str, Any] | None = None) -> Status:
 def look(output: Output) -> Seen:
     """The status of a run, its pace and its history. Raises StorageError, LedgerError."""
     executions, now = history(output.location), datetime.now(UTC)
-    keeper = PaceKeeper(executions[-1], now) if executions else None
+    latest = next((execution for execution in reversed(executions) if execution.shards), None)
+    keeper = PaceKeeper(latest, now) if latest else None
     status = output.status(keeper.add if keeper else None)
     return Seen(output.location.url, status, keeper.pace() if keeper else None, executions, now)
 

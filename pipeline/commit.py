@@ -62,6 +62,7 @@ def commit_unit(output: Location, photos: Sequence[Photo], context: CommitContex
     _require_whole_unit(photos)
     unit = photos[0].unit
     if (earlier := _read_record(output, unit)) is not None:
+        _require_same_shard(earlier, photos[0])
         return Receipt(earlier, won=False)
 
     attempt = secrets.token_hex(4)
@@ -79,7 +80,19 @@ def commit_unit(output: Location, photos: Sequence[Photo], context: CommitContex
             except StorageError:
                 _discard(output, objects)
                 raise
-    return _publish(output, _record(photos, context, attempt, objects, time.perf_counter() - began))
+    receipt = _publish(output, _record(photos, context, attempt, objects, time.perf_counter() - began))
+    _require_same_shard(receipt.record, photos[0])
+    return receipt
+
+
+def _require_same_shard(there: CommitRecord, photo: Photo) -> None:
+    """Raises CommitError when the record that counts is of a shard of another size: two runs met different versions of
+    it, and photos of this one would never be restored. The next start says so as well, or mends it."""
+    if there.shard_bytes != photo.shard_size:
+        raise CommitError(
+            f"{there.unit} was committed meanwhile from another version of {photo.shard}; run again with "
+            "--set changed=redo"
+        )
 
 
 def _require_whole_unit(photos: Sequence[Photo]) -> None:

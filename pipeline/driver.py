@@ -11,9 +11,10 @@ from pipeline.config import Config
 from pipeline.executions import Execution, chronicled, now
 from pipeline.inputs import ShardRef, resolve_inputs
 from pipeline.known import State, read_known, state, write_known
+from pipeline.ledger import KNOWN
 from pipeline.models import describe
 from pipeline.plan import Plan, ShardTask, bytes_left, changed, make_plan
-from pipeline.run import Run, fingerprint
+from pipeline.run import Run
 from pipeline.units import shard_id
 
 
@@ -55,10 +56,7 @@ def prepare(config: Config) -> Prepared:
     committed = run.output.committed()
     plan = make_plan(shards, committed)
     known = read_known(run.output.location) if recorded else frozenset[State]()
-    # Where the whole input is as it was, so is every finished shard, and no record need be read for that.
-    is_as_it_was = recorded and recorded.get("input", {}).get("fingerprint") == fingerprint(shards)
-    done = {task.shard for task in plan.done} if is_as_it_was else set[ShardRef]()
-    differing = changed(plan, run.output.record, lambda shard: shard in done or state(shard) in known)
+    differing = changed(plan, run.output.record, lambda shard: state(shard) in known)
     begun = {state(task.shard) for task in (*plan.pending, *plan.done) if task.parts}
     now_known = frozenset(begun - {state(task.shard) for task in differing})
     if config.changed == "refuse":
@@ -91,7 +89,7 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
         location.probe()
         run.check(run.output.start(run.record(prepared.shards)))
     if prepared.now_known != prepared.known:
-        write_known(location, prepared.now_known)  # before a record goes: no shard is known that has none
+        write_known(location, prepared.now_known)
     if prepared.changed:
         _meet(prepared)
     if prepared.plan.complete:
@@ -109,6 +107,9 @@ def _meet(prepared: Prepared) -> None:
     """Do with changed shards what was decided. Raises StorageError."""
     if prepared.run.config.changed == "redo":
         warn(prepared.changed, "are done anew")
+        if prepared.known - prepared.now_known:
+            # Of what was known nothing may be left that is about to go, or the shard's return would not be noticed.
+            prepared.run.output.location.delete(KNOWN)
         forget(prepared.run.output, prepared.changed)
     else:
         warn(prepared.changed, "are left as they are")

@@ -14,7 +14,7 @@ WINDOW = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Pace:
-    """Of the latest execution.
+    """Of the latest execution that went through the input; one of `dr2e retry` does not.
 
     state: "at work", as far as anybody can tell, or how it ended: "complete", "failed" or "interrupted". share: of the
     input's bytes that is committed, 0 to 1. photos_per_second, faces_per_second: lately while it is at work, else over

@@ -105,13 +105,14 @@ def changed(
     """Shards that are not what their committed units came from, half-done ones and done ones.
 
     Of a half-done shard the old content and the new would mix, some photos twice, some never; of one that is done, what
-    is new would never be restored. record_of: `Output.record`, asked once per shard, several at a time, and not for
-    shards of which `holds` says that they are as they were.
+    is new would never be restored. record_of: `Output.record`, asked for every unit, several at a time, for two runs
+    may have met different contents; and not for shards of which `holds` says that they are as they were.
     """
     begun = [task for task in (*plan.pending, *plan.done) if task.parts and not holds(task.shard)]
-    units = [unit_id(task.shard.relative, min(task.done), task.parts or 1) for task in begun]
-    records = ordered(record_of, units, _READERS)
-    return tuple(task for task, record in zip(begun, records, strict=True) if _has_changed(task, record))
+    units = [(task, unit_id(task.shard.relative, part, task.parts)) for task in begun for part in sorted(task.done)]
+    records = ordered(record_of, [unit for _, unit in units], _READERS)
+    differing = {task for (task, _), record in zip(units, records, strict=True) if _has_changed(task, record)}
+    return tuple(task for task in begun if task in differing)
 
 
 def _has_changed(task: ShardTask, record: CommitRecord) -> bool:

@@ -103,8 +103,8 @@ class _Rounds:
         with self.losses:
             for start in range(0, len(left.reads), at_once):
                 committed = self.committed
-                self.width.settle()
                 try:
+                    self.width.settle()
                     self.follow(stream(self.run, left.reads[start : start + at_once], self.width.sizes))
                 except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
                     self.losses.note(error)

@@ -61,13 +61,21 @@ def session(
 
 @contextmanager
 def _staying(seconds: float) -> Iterator[None]:
-    """Wait at the end, well or not; an interrupt does not wait for anything."""
+    """Wait at the end, well or not. Who is interrupted does not wait, and who is while waiting has nothing to undo."""
     try:
         yield
     except Exception:
-        time.sleep(seconds)
+        _sleep(seconds)
         raise
-    time.sleep(seconds)
+    _sleep(seconds)
+
+
+def _sleep(seconds: float) -> None:
+    try:
+        time.sleep(seconds)
+    except BaseException as interrupt:
+        if isinstance(interrupt, Exception):
+            raise
 
 
 def _metrics_port(resources: Resources, address: str | None) -> int | None:

@@ -79,7 +79,7 @@ class Stage(ABC):
                 return failed_block(unit, f"{self.name}: {one_line(error)}")
             finally:
                 if self._meter is not None:
-                    self._meter.grown(self.totals())
+                    self._meter.grown(self.totals)
             result = to_block(unit, photos)
             self._count(pending, time.perf_counter() - started)
             return result

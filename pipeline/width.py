@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pipeline.config import ConfigError, Resources
 from pipeline.resources import Node, Sizes, sizes
@@ -24,7 +25,8 @@ class Width:
         """Count on machines that came, and not on those that went.
 
         Where there is none for the moment, or they would make another device of "auto", all stays as it was: Ray waits
-        for machines, and what a run makes must not depend on which of them were there.
+        for machines, and what a run makes must not depend on which of them were there. So threads stay as they were,
+        for a CPU's convolutions round by their number.
         """
         before, commits = self.sizes, self.commits
         try:
@@ -33,6 +35,9 @@ class Width:
             return
         if self.sizes.device != before.device:
             self.sizes, self.commits = before, commits
+        pools = ("detect", "restore", "enhance")
+        threads = {pool: replace(getattr(self.sizes, pool), threads=getattr(before, pool).threads) for pool in pools}
+        self.sizes = replace(self.sizes, **threads)
 
     def _settle(self, nodes: Sequence[Node]) -> None:
         self.sizes = sizes(self._resources, nodes)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import click
@@ -37,12 +40,14 @@ from pipeline.run import Run
 from pipeline.session import session
 from pipeline.sink import Commit
 from pipeline.source import read_shard
+from pipeline.stages import Detect
 
 PARTS = 4
 """Units of a shard."""
 
 NICE = "RAY_worker_niceness"
 
+BESIDE = "restore, beside another that is always busy"
 RUN, STEADY, WHOLE = "run on Ray, start-up left out", "run on Ray, from a quarter on", "run on Ray, as a whole"
 
 
@@ -58,14 +63,15 @@ class Way:
 @dataclass(frozen=True)
 class Efficiency:
     """ways: reading and the stages alone, then the run. slowest: stage. ratio: of the run, start-up left out, to
-    that stage at its best; whole: with start-up. fill: share of the engine's batches that held a face, over all
-    units."""
+    that stage at its best; whole: with start-up; beside: of the run to Restore with a busy processor beside it. fill:
+    share of the engine's batches that held a face, over all units."""
 
     faces: int
     units: int
     ways: tuple[Way, ...]
     slowest: str
     ratio: float
+    beside: float
     whole: float
     fill: float
 
@@ -80,9 +86,10 @@ def command(units: int, photos: int, rounds: int, threads: int, as_json: bool) -
     """Faces per second of a run on Ray, beside each of its stages alone in a plain loop over the same units.
 
     A stage alone is warmed up with the first unit, has as many torch threads and the same batch as in the run, and no
-    other stage beside it; Restore is run one unit after the other, and two at once, as its actor does. The run is that
-    of 'dr2e restore', one actor per stage. On a machine of few cores stages share what alone they have for
-    themselves, so leave a core for the others: with 2 cores, one thread.
+    other stage beside it; Restore is run one unit after the other, and two at once, as its actor does, and then so once
+    more while another process detects faces without end: where processors share what they are made of, or their
+    memory, a run has no more. The run is that of 'dr2e restore', one actor per stage. On a machine of few cores leave a
+    core for the other stages: with 2 cores, one thread.
 
     Start-up ends when Restore begins its first unit. "From a quarter on" goes from the commit of about the first
     quarter of the units to the last one's, "as a whole" from the start of the graph.
@@ -120,12 +127,13 @@ def efficiency(faces: int, units: int, ways: tuple[Way, ...], fill: float) -> Ef
     """What follows from the ways. Of a stage that was run in several, its best counts."""
     best: dict[str, float] = {}
     for way in ways:
-        if way.way not in (RUN, STEADY, WHOLE):
+        if way.way not in (BESIDE, RUN, STEADY, WHOLE):
             stage = way.way.partition(",")[0]
             best[stage] = max(best.get(stage, 0.0), way.faces_per_second)
     slowest = min(best, key=lambda stage: best[stage])
     ran = {way.way: way.faces_per_second for way in ways}
-    return Efficiency(faces, units, ways, slowest, ran[RUN] / best[slowest], ran[WHOLE] / best[slowest], fill)
+    run, whole = ran[RUN], ran[WHOLE]
+    return Efficiency(faces, units, ways, slowest, run / best[slowest], run / ran[BESIDE], whole / best[slowest], fill)
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,8 @@ def alone(config: Config) -> Alone:
         if stage.units(config) > 1:
             with ThreadPoolExecutor(stage.units(config)) as threads:
                 together, _ = _timed(partial(threads.map, stage), blocks)
+                with _busy_beside(config, blocks[0]):
+                    seconds[BESIDE], _ = _timed(partial(threads.map, stage), blocks)
             seconds[f"{kind.name}, {stage.units(config)} units at once"] = together
         spent, done = _timed(partial(map, stage), blocks)
         seconds[kind.name if stage.units(config) == 1 else f"{kind.name}, unit by unit"] = spent
@@ -167,6 +177,29 @@ def alone(config: Config) -> Alone:
     faces = sum(len(photo.faces) for block in blocks for photo in from_block(block))
     seconds["commit"], _ = _timed(partial(map, Commit(run)), blocks)
     return Alone(seconds, faces)
+
+
+@contextmanager
+def _busy_beside(config: Config, block: pa.Table) -> Iterator[None]:
+    """Another process that detects the faces of `block` again and again, as considerate as this one is."""
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    other = context.Process(target=_detect_for_ever, args=(config, block, begun), daemon=True)
+    other.start()
+    try:
+        begun.wait()
+        yield
+    finally:
+        other.kill()
+        other.join()
+
+
+def _detect_for_ever(config: Config, block: pa.Table, begun: Event) -> None:
+    stage = Detect(config, describe(config).face_size, "cpu", widths_of(config).detect.threads)
+    stage(block)
+    begun.set()
+    while True:
+        stage(block)
 
 
 def _timed(
@@ -226,6 +259,7 @@ def table(found: Efficiency) -> str:
     lines += [
         "",
         f"{found.faces} faces in {found.units} units. The slowest stage alone is {found.slowest}; the run reaches "
-        f"{found.ratio:.1%} of it, with start-up {found.whole:.1%}. Batches of the engine were {found.fill:.1%} full.",
+        f"{found.ratio:.1%} of it, with start-up {found.whole:.1%}, and {found.beside:.1%} of what Restore does when "
+        f"another is always busy beside it. Batches of the engine were {found.fill:.1%} full.",
     ]
     return "\n".join(lines)

@@ -51,16 +51,11 @@ def check(
     from operators.training.weights import load_weights
     from pipeline.evaluation.settings import settings_named
 
-    if config.pairs is not None:
-        raise ConfigError("pairs: set --recipe and --pairs-per-face; dr2e curate makes the rest of this section")
+    chosen = pairs_of(config, recipe, per_face)
     if config.storage.input != config.storage.output:
         raise ConfigError("storage: input and output need the same options, for what is written is read again")
     settings_named(settings)
     size = describe(config).face_size
-    try:
-        chosen = Pairs(recipe=recipe, per_face=per_face, size=size * SCALE, identity=IDENTITY)
-    except ValidationError as error:
-        raise ConfigError(f"--recipe, --pairs-per-face: {error.errors()[0]['msg']}") from None
     source = config.enhance.enhancer
     if source not in ("builtin", "none"):
         load_weights(Path(source), KIND)
@@ -72,7 +67,19 @@ def check(
     if is_new:  # else it was, and the headers of all good shards need not be read for it again
         _check_held_out(config, faces)
     _check_training(folder.absolute(), source, is_new)
-    return Begun(place, folder.absolute(), size, chosen)
+    return Begun(place, folder.absolute(), size, chosen.model_copy(update={"size": size * SCALE}))
+
+
+def pairs_of(config: Config, recipe: str, per_face: int) -> Pairs:
+    """How the pairs of a round are made, of the usual size; looks at no disk. Raises ConfigError."""
+    if config.pairs is not None:
+        raise ConfigError("pairs: set --recipe and --pairs-per-face; dr2e curate makes the rest of this section")
+    if config.changed == "redo":
+        raise ConfigError("changed: what a round learned from cannot be done anew in part; use refuse or skip")
+    try:
+        return Pairs(recipe=recipe, per_face=per_face, identity=IDENTITY)
+    except ValidationError as error:
+        raise ConfigError(f"--recipe, --pairs-per-face: {error.errors()[0]['msg']}") from None
 
 
 def _check_held_out(config: Config, faces: Sequence[str]) -> None:

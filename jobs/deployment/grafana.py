@@ -197,10 +197,11 @@ ROWS = (
 RULES = (
     Alert(
         "Dr2eStands",
-        f"sum by (run) (rate({PHOTOS.exported}[30m])) == 0 and on (run) max by (run) ({LEFT_BYTES.exported}) > 0",
-        "30m",
+        f"sum by (run) (rate({PHOTOS.exported}[2h])) == 0 and on (run) max by (run) ({LEFT_BYTES.exported}) > 0",
+        "2h",
         "critical",
-        "No photo of {{ $labels.run }} was committed for half an hour, and something is left to do.",
+        "No photo of {{ $labels.run }} was committed for two hours, and something is left to do. A search for "
+        "near-duplicates commits none, and on a CPU a unit of group pictures may take as long.",
     ),
     Alert(
         "Dr2eRefused",

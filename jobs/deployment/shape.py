@@ -33,8 +33,8 @@ class Machine(Part):
 class Workers(Machine):
     """A group of equal machines.
 
-    There is one number of them, not two: a run asks for no more machines than there are, so nothing would ever make a
-    group larger than its minimum.
+    There is one number of them, not two: Ray would add machines while those it has are busy, which is always, and they
+    would wait until a run takes them in, after `resources.shards_at_once` shards.
     """
 
     count: PositiveInt = Field(description="machines of the group")

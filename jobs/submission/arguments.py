@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from jobs.options import config_from, options_of_run
-from pipeline.config import Config, ConfigError, Pairs, load
+from pipeline.config import Config, ConfigError, Resources, load
 from pipeline.models import describe, sources
 from pipeline.secrecy import gives_away
 
@@ -28,6 +27,8 @@ _FROM_THERE = (
     "a job's credentials come from the environment of the cluster's machines or from their role (for S3 "
     "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
 )
+
+_NO_PORT = "--metrics-port is for a Ray that the run starts; a cluster's machines have a port of their own"
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,15 @@ def check(context: click.Context, words: Sequence[str]) -> Inner:
     if params.get("storage_options"):
         raise ConfigError(f"--storage-options may hold secrets, which are not sent; {_FROM_THERE}")
     named = _CHECKS[name](params)
-    if params.get("metrics_port") is not None or (named.config and named.config.resources.metrics_port is not None):
-        raise ConfigError(
-            "--metrics-port is for a Ray that the run starts; a cluster's machines have a port of their own"
-        )
+    if params.get("metrics_port") is not None:
+        raise ConfigError(_NO_PORT)
     paths = list(_paths(named))
     if params.get("events") is not None:
         paths.append(_absolute("--events", str(params["events"])))
     settings = None
     if named.config is not None:
         _refuse_storage(named.config)
+        _refuse_port(named.config.resources)
         paths += _paths_of_models(named.config)
         if params["file"] is not None:
             settings = named.config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
@@ -122,16 +122,12 @@ def _evaluate(params: Mapping[str, Any]) -> _Named:
 
 
 def _curate(params: Mapping[str, Any]) -> _Named:
+    from jobs.curation.begin import pairs_of
     from pipeline.evaluation.settings import settings_named
 
     of_pairs = ("recipe", "pairs_per_face")
     config = config_from(**options_of_run({name: params[name] for name in params if name not in of_pairs}))
-    if config.pairs is not None:
-        raise ConfigError("pairs: set --recipe and --pairs-per-face; dr2e curate makes the rest of this section")
-    try:
-        Pairs(recipe=params["recipe"], per_face=params["pairs_per_face"])
-    except ValidationError as error:
-        raise ConfigError(f"--recipe, --pairs-per-face: {error.errors()[0]['msg']}") from None
+    pairs_of(config, params["recipe"], params["pairs_per_face"])
     settings_named(params["settings"])
     if params["training"] is None and "://" in config.output:
         raise ConfigError(f"--training: {config.output} is no folder; name one on a disk that all machines see")
@@ -145,6 +141,7 @@ def _retry(params: Mapping[str, Any]) -> _Named:
         load(None, given, base={"input": [output], "output": output}) for given in ((), params["assignments"])
     )
     _refuse_storage(now)
+    _refuse_port(now.resources)
     free = {"limits": before.limits, "resources": before.resources}
     if now.model_copy(update=free) != before:
         raise ConfigError("--set: a retry takes limits.* and resources.* alone; all else is as its run had it")
@@ -172,6 +169,11 @@ def _refuse_secrets(texts: Sequence[str]) -> None:
             option = text.partition("=")[0] if text.startswith("--") else ""
             where = option if option and not gives_away(option) else "an argument or a setting"
             raise ConfigError(f"{where} holds what may be credentials, and a job is shown and logged; {_FROM_THERE}")
+
+
+def _refuse_port(resources: Resources) -> None:
+    if resources.metrics_port is not None:
+        raise ConfigError(_NO_PORT)
 
 
 def _refuse_storage(config: Config) -> None:

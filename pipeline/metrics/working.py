@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
@@ -52,12 +52,12 @@ class Meter:
         """A unit failed here."""
         count(STAGE_UNITS, outcome="failed", **self.tags)
 
-    def grown(self, totals: Mapping[Metric, float]) -> None:
+    def grown(self, totals: Callable[[], Mapping[Metric, float]]) -> None:
         """Count what some totals, which only ever grow, have grown by since the last time."""
-        for metric, total in totals.items():
-            with self._lock:
+        with self._lock:  # asked for inside: what another thread saw before must not come after
+            for metric, total in totals().items():
                 more, self._known[metric] = total - self._known.get(metric, 0.0), total
-            count(metric, more, run=self.run)
+                count(metric, more, run=self.run)
 
 
 def metered(blocks: Iterator[pa.Table], run: str) -> Iterator[pa.Table]:

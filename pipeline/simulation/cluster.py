@@ -7,14 +7,16 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 from pipeline.config import ConfigError, Section
 from pipeline.resources import Node
 
+MOST_NODES = 100_000
+
 
 class Cluster(Section):
     """Machines, what they cost, and what else a simulation must be told. What is not said here is measured."""
 
-    nodes: PositiveInt = Field(description="machines that detect, restore and enhance")
+    nodes: PositiveInt = Field(le=MOST_NODES, description="machines that detect, restore and enhance")
     cpus: PositiveInt = Field(description="CPUs of each")
     gpus: NonNegativeInt = Field(default=0, description="GPUs of each")
-    cpu_nodes: NonNegativeInt = Field(default=0, description="machines without a GPU besides")
+    cpu_nodes: NonNegativeInt = Field(default=0, le=MOST_NODES, description="machines without a GPU besides")
     cpu_node_cpus: PositiveInt | None = Field(default=None, description="CPUs of each of those; as cpus if not given")
     gpu_price: float | None = Field(default=None, ge=0, description="of a GPU per hour, in your currency")
     cpu_price: float | None = Field(default=None, ge=0, description="of a CPU per hour")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import Config, ConfigError
 from pipeline.product import product_of
 from pipeline.resources import Sizes, sizes
 from pipeline.simulation.cluster import Cluster
@@ -20,6 +20,9 @@ MOST_UNITS = 20_000
 
 BUSY = 0.9
 """From this share of its time on, a pool is what holds the others up."""
+
+MOST_TRIES = 1000.0
+"""Of a unit, on average: with more its machine goes away before it is done, again and again."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,17 @@ def forecast(photos: int, cluster: Cluster, rates: Rates, config: Config) -> For
     pools = pools_of(widths, config, sum(machine.cpus for machine in machines))
     speeds = {name: cluster.speed(pool) for name, pool in stages}
     photos_of_unit = float(rates.photos.mean())
-    merged = max(1, round((cluster.unit_photos or photos_of_unit) / photos_of_unit))
+    merged = round((cluster.unit_photos or photos_of_unit) / photos_of_unit)
+    if merged < 1:
+        raise ConfigError(
+            f"unit-photos: units of {photos_of_unit:.0f} photos were measured, and of smaller ones they tell nothing; "
+            "restore some with a smaller unit.max_samples"
+        )
     photos_of_shard = cluster.shard_photos or rates.parts * photos_of_unit
     photos_of_unit *= merged
     units = max(1, math.ceil(photos / photos_of_unit))
     parts = max(1, round(photos_of_shard / photos_of_unit))
+    _require_end(cluster, rates, speeds, merged)
     whole = _Whole(cluster, rates, pools, speeds, parts, merged)
     seconds, executions = whole.run(units, config.resources.shards_at_once * parts)
     seconds += cluster.start
@@ -108,6 +117,16 @@ def forecast(photos: int, cluster: Cluster, rates: Rates, config: Config) -> For
         simulated=whole.simulated,
         advice=advise(loads, slowest, widths.device, whole.waiting_to_start / seconds, executions),
     )
+
+
+def _require_end(cluster: Cluster, rates: Rates, speeds: Mapping[str, float], merged: int) -> None:
+    """Raises ConfigError when machines go away too fast for a unit: it takes e ** (its time x losses) tries."""
+    longest = max(float(rates.seconds[stage].max()) * merged / speed for stage, speed in speeds.items())
+    if longest * cluster.losses / 3600 > math.log(MOST_TRIES):
+        raise ConfigError(
+            f"losses: a unit takes up to {longest / 3600:.1f} hours, and would not be done before its machine goes; "
+            "smaller units, or fewer losses"
+        )
 
 
 def pools_of(widths: Sizes, config: Config, cpus: float) -> list[Pool]:

@@ -134,9 +134,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Site]:
 def wait_for_work(process: subprocess.Popen[str]) -> str:
     """Until the job tells its progress; what it has said."""
     assert process.stdout is not None
-    said = [process.stdout.readline() for _ in range(3)]
-    assert "elapsed" in said[2], said
-    return "".join(said)
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if "elapsed" in line:
+            return "".join(said)
+    raise AssertionError(said)
 
 
 def found_below(folder: Path, text: str) -> list[Path]:

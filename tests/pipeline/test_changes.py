@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from faults.zoo.by_stages import by_stages, config
+from faults.zoo.by_stages import by_stages, commit, config
 from faults.zoo.tars import TINY
 from pipeline.changes import forget
+from pipeline.commit import CommitError
 from pipeline.config import ConfigError
-from pipeline.driver import Prepared, prepare
+from pipeline.driver import Prepared, _meet, prepare
 from pipeline.known import read_known, state, write_known
-from pipeline.ledger import KNOWN, CommitRecord
+from pipeline.ledger import KNOWN, CommitRecord, commit_name
 from pipeline.output import Output
-from pipeline.storage import Location
+from pipeline.plan import ShardTask
+from pipeline.source import read_shard
+from pipeline.storage import Location, StorageError
 from pipeline.tar import write_shard
-from pipeline.units import ShardChanged, unit_id
+from pipeline.units import ShardChanged, retry_id, unit_id
 
 TWO_A_UNIT = "unit.max_samples=2"
 NEWER = bytes(2000)
@@ -126,16 +129,17 @@ def test_a_run_that_was_killed_while_it_forgot_goes_on(folder: Path, tmp_path: P
 
 def test_only_new_results_are_compared_with_their_shards(folder: Path, tmp_path: Path, asked: list[str]) -> None:
     learn(start(folder, tmp_path))
-    assert not asked, "the whole input has the fingerprint of run.json"
+    assert len(asked) == 4, "every unit, once"
+    asked.clear()
     write(folder / "c.tar", b"old")
     prepared = start(folder, tmp_path)
     assert not asked, "both are known"
     by_stages(prepared.run.config)
     write(folder / "d.tar", b"old")
     learn(start(folder, tmp_path))
-    assert asked == [unit_id("c.tar", 0, 2)]
+    assert asked == [unit_id("c.tar", 0, 2), unit_id("c.tar", 1, 2)]
     start(folder, tmp_path)
-    assert len(asked) == 1
+    assert len(asked) == 2
 
 
 def test_what_is_known_hides_no_change(folder: Path, tmp_path: Path) -> None:
@@ -145,6 +149,74 @@ def test_what_is_known_hides_no_change(folder: Path, tmp_path: Path) -> None:
         start(folder, tmp_path)
     prepared = start(folder, tmp_path, "changed=skip")
     assert {relative for relative, _, _ in prepared.now_known} == {"a.tar"}
+
+
+def test_a_shard_that_changes_back_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """Done anew meanwhile: what is committed is of the version between."""
+    first = (folder / "a.tar").read_bytes(), (folder / "a.tar").stat().st_mtime_ns
+    learn(start(folder, tmp_path))
+    write(folder / "a.tar", NEWER)
+    prepared = start(folder, tmp_path, "changed=redo")
+    _meet(prepared)
+    by_stages(prepared.run.config)
+    (folder / "a.tar").write_bytes(first[0])
+    os.utime(folder / "a.tar", ns=(first[1], first[1]))
+    with pytest.raises(ShardChanged, match=r"a\.tar changed since it was committed"):
+        start(folder, tmp_path)
+
+
+def test_what_was_known_goes_before_any_record_does(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start whose own knowledge the storage refuses, or that dies between, leaves none of before."""
+    learn(start(folder, tmp_path))
+    write(folder / "a.tar", NEWER)
+    prepared = start(folder, tmp_path, "changed=redo")
+
+    def dies(*_: object) -> None:
+        raise StorageError("it died here")
+
+    monkeypatch.setattr("pipeline.driver.forget", dies)
+    with pytest.raises(StorageError):
+        _meet(prepared)
+    assert read_known(Location(tmp_path / "out")) == frozenset()
+    assert len(prepared.run.output.committed()) == 4
+
+
+def test_a_straggler_of_the_old_version_is_found_and_mended(folder: Path, tmp_path: Path) -> None:
+    """It commits a part of the old version after a run that does the shard anew has begun with the other."""
+    output = Output(tmp_path / "out")
+    straggler = commit_name(unit_id("a.tar", 1, 2))
+    late = output.location.read(straggler)
+    write(folder / "a.tar", NEWER)
+    prepared = start(folder, tmp_path, "changed=redo")
+    forget(output, prepared.changed)
+    output.location.put(straggler, late)
+    first, second = read_shard(ShardTask(prepared.shards[0]), prepared.run.config.unit, {})
+    commit(output, first)
+    with pytest.raises(CommitError, match=r"from another version of a\.tar"):
+        commit(output, second)
+    with pytest.raises(ShardChanged, match=r"a\.tar changed"):
+        start(folder, tmp_path)
+    again = start(folder, tmp_path, "changed=redo")
+    forget(output, again.changed)
+    by_stages(again.run.config)
+    assert {record.shard_bytes for record in output.records() if record.shard == "a.tar"} == {again.shards[0].size}
+    assert start(folder, tmp_path).plan.complete
+
+
+def test_later_attempts_at_photos_of_a_changed_shard_go_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output(tmp_path / "out")
+    unit = unit_id("a.tar", 0, 2)
+    output.location.put(commit_name(retry_id(unit, 1)), output.location.read(commit_name(unit)))
+    write(folder / "a.tar", NEWER)
+    gone: list[str] = []
+    monkeypatch.setattr(Location, "delete", lambda _, name: gone.append(name))
+    forget(output, start(folder, tmp_path, "changed=redo").changed)
+    assert gone[0] == commit_name(retry_id(unit, 1))
+    assert set(gone[1:]) == {commit_name(unit), commit_name(unit_id("a.tar", 1, 2))}
 
 
 def test_what_has_no_commits_is_not_known(folder: Path, tmp_path: Path) -> None:
@@ -162,7 +234,7 @@ def test_broken_knowledge_costs_a_comparison(
     write(folder / "c.tar", b"old")
     (tmp_path / "out" / KNOWN).write_bytes(content)
     learn(start(folder, tmp_path))
-    assert len(asked) == 2 and "compared again" in caplog.text
+    assert len(asked) == 4 and "compared again" in caplog.text
     assert len(read_known(Location(tmp_path / "out"))) == 2
 
 

@@ -41,6 +41,7 @@ class Imagined:
         monkeypatch.setattr(rounds, "nodes", self.nodes)
         self.machines: list[list[Node]] = []
         self.workers: list[tuple[str, int]] = []
+        self.threads: list[int] = []
 
     def run(self, **resources: object) -> None:
         config = build({"input": "in", "output": "out", "resources": resources})
@@ -66,6 +67,7 @@ class Imagined:
     def stream(self, _run: object, reads: Sequence[str], sizes: Sizes) -> Iterator[Outcome]:
         self.tried.append(list(reads))
         self.workers.append((sizes.device, sizes.restore.workers))
+        self.threads.append(sizes.restore.threads)
         for unit in reads:
             outcome = self.outcome(unit)
             if outcome is not None:
@@ -93,6 +95,14 @@ def test_machines_that_come_widen_what_follows(monkeypatch: pytest.MonkeyPatch) 
     run.machines = [one, one, one, three, none, without_gpus, [Node(8, 1)] * 2]  # the first for the session itself
     run.run(shards_at_once=20)
     assert run.workers == [("cuda", 1), ("cuda", 3), ("cuda", 3), ("cuda", 3), ("cuda", 2)]
+
+
+def test_threads_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU's convolutions round by their number."""
+    run = Imagined(monkeypatch, lambda unit: Outcome(unit, photos=1))
+    run.machines = [[Node(16, 0)], [Node(16, 0)], [Node(16, 0)], [Node(4, 0)]]
+    run.run(shards_at_once=50)
+    assert run.threads == [16, 16]
 
 
 def test_units_whose_workers_die_are_tried_again_and_then_photo_by_photo(monkeypatch: pytest.MonkeyPatch) -> None:
