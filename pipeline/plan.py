@@ -109,7 +109,9 @@ def changed(
     may have met different contents; and not for shards of which `holds` says that they are as they were.
     """
     begun = [task for task in (*plan.pending, *plan.done) if task.parts and not holds(task.shard)]
-    units = [(task, unit_id(task.shard.relative, part, task.parts)) for task in begun for part in sorted(task.done)]
+    units = [
+        (task, unit_id(task.shard.relative, part, task.parts or 1)) for task in begun for part in sorted(task.done)
+    ]
     records = ordered(record_of, [unit for _, unit in units], _READERS)
     differing = {task for (task, _), record in zip(units, records, strict=True) if _has_changed(task, record)}
     return tuple(task for task in begun if task in differing)
