@@ -124,6 +124,7 @@ def test_damage_is_survived_and_never_hidden(healthy: bytes, tmp_path: Path) -> 
         (b"\0" * 512, "shard.truncated"),
         (b"\0" * 1000, "shard.truncated"),
     ],
+    ids=["nothing", "gzip", "zip", "text", "short text", "two empty blocks", "one empty block", "less than two"],
 )
 def test_other_things_named_tar(data: bytes, code: str, tmp_path: Path) -> None:
     assert _scan(tmp_path, data) == ([], code)
