@@ -47,7 +47,8 @@ def _members(settings: Mapping[str, Any] | None, code: bool) -> Iterator[tuple[s
                 yield name.as_posix(), path.read_bytes()
     yield LAUNCHER, (Path(__file__).parent / "launch.py").read_bytes()
     installed = distribution("dr2e")  # says which version this is, and what it needs
-    yield f"dr2e-{installed.version}.dist-info/METADATA", (installed.read_text("METADATA") or "").encode()
+    about = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # the latter beside a checkout
+    yield f"dr2e-{installed.version}.dist-info/METADATA", (about or "").encode()
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
