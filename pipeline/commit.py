@@ -62,7 +62,7 @@ def commit_unit(output: Location, photos: Sequence[Photo], context: CommitContex
     _require_whole_unit(photos)
     unit = photos[0].unit
     if (earlier := _read_record(output, unit)) is not None:
-        _require_same_shard(earlier, photos[0])
+        _require_same_shard(earlier, photos[0].shard, photos[0].shard_size)
         return Receipt(earlier, won=False)
 
     attempt = secrets.token_hex(4)
@@ -80,18 +80,15 @@ def commit_unit(output: Location, photos: Sequence[Photo], context: CommitContex
             except StorageError:
                 _discard(output, objects)
                 raise
-    receipt = _publish(output, _record(photos, context, attempt, objects, time.perf_counter() - began))
-    _require_same_shard(receipt.record, photos[0])
-    return receipt
+    return _publish(output, _record(photos, context, attempt, objects, time.perf_counter() - began))
 
 
-def _require_same_shard(there: CommitRecord, photo: Photo) -> None:
+def _require_same_shard(there: CommitRecord, shard: str, size: int) -> None:
     """Raises CommitError when the record that counts is of a shard of another size: two runs met different versions of
     it, and photos of this one would never be restored. The next start says so as well, or mends it."""
-    if there.shard_bytes != photo.shard_size:
+    if there.shard_bytes != size:
         raise CommitError(
-            f"{there.unit} was committed meanwhile from another version of {photo.shard}; run again with "
-            "--set changed=redo"
+            f"{there.unit} was committed meanwhile from another version of {shard}; run again with --set changed=redo"
         )
 
 
@@ -222,6 +219,7 @@ def _publish(output: Location, record: CommitRecord) -> Receipt:
     if there.attempt == record.attempt:
         return Receipt(there, won=True)
     _discard(output, record.objects)
+    _require_same_shard(there, record.shard, record.shard_bytes)
     return Receipt(there, won=False)
 
 

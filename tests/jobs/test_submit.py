@@ -395,6 +395,7 @@ def test_a_job_has_the_code_and_the_answer_and_no_secrets(site: Site, photograph
         assert not found_below(session, secret)  # logs, packages as they were unpacked
 
 
+@pytest.mark.slow  # a minute on an idle machine
 def test_following_may_end_and_so_may_a_job(site: Site, photographs: list[bytes], tmp_path: Path):
     place, _ = site.upload(tmp_path, {"photos.tar": [("p0.jpg", photographs[0])]})
     process = site.start("--id", "ended", *restoring(place))

@@ -160,7 +160,8 @@ def test_tags_have_few_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {tag for metric in METRICS for tag in metric.tags} == {"run", "status", "code", "outcome", "cause", "stage"}
 
 
-def test_a_port_that_cannot_be_had_is_refused_before_ray_starts() -> None:
+def test_a_port_that_cannot_be_had_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # it may be, by another test
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
