@@ -27,7 +27,7 @@ _COMMANDS = {
     "restore": "Restore the faces of photographs; run it again to resume.",
     "submit": "Run a command as a job of a Ray cluster, and follow it.",
     "pairs": "Make training pairs of good faces; run it again to resume.",
-    "status": "Count what an output holds.",
+    "status": "Count what an output holds, and say how far and how fast it is.",
     "history": "Say what was done to an output, execution by execution.",
     "retry": "Try quarantined photos again, after a fix.",
     "verify": "Read an output back and check every byte of it.",
