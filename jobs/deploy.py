@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
+from jobs.options import Decorator
 from pipeline.config import ConfigError
+
+
+def _out(folder: str) -> Decorator:
+    """Where the files go."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--out", type=kind, default=folder, show_default=True, metavar="FOLDER")
 
 
 @click.group("deploy")
@@ -18,13 +25,7 @@ def command() -> None:
 @command.command("kuberay")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The shape of the cluster, YAML.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One number of it: gpu.count=8.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="deploy/kuberay",
-    show_default=True,
-    metavar="FOLDER",
-)
+@_out("deploy/kuberay")
 def kuberay(config: Path | None, assignments: tuple[str, ...], out: Path) -> None:
     """Write the Kubernetes manifests of a deployment with the KubeRay operator.
 
@@ -42,13 +43,7 @@ def kuberay(config: Path | None, assignments: tuple[str, ...], out: Path) -> Non
 
 
 @command.command("grafana")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="deploy/grafana",
-    show_default=True,
-    metavar="FOLDER",
-)
+@_out("deploy/grafana")
 def grafana(out: Path) -> None:
     """Write the dashboard for Grafana and the alerts for Prometheus.
 
