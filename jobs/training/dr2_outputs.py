@@ -16,7 +16,7 @@ from operators.degrade.classical import draw_any
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample, start_step
-from operators.enhance.builtin import from_network, to_network
+from operators.enhance.adapter import from_network, to_network
 from operators.pairs.recipes import EQ12_TAUS
 from operators.quality.selection import Chain
 

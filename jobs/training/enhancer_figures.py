@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from jobs.training.dr2_outputs import Dr2Outputs
 from jobs.training.faces import halve
 from operators.degrade.blur import ENHANCER_SIGMA, REFERENCE_SIZE, blur_batch
+from operators.enhance.adapter import from_network, to_network
 from operators.enhance.bicubic import BicubicEnhancer
-from operators.enhance.builtin import from_network, to_network
 from operators.enhance.contract import Enhancer
 from operators.enhance.loss import ssim
 

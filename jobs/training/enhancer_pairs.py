@@ -27,7 +27,7 @@ from operators.degrade.blur import blur_batch, draw_sigmas
 from operators.degrade.classical import classical, draw_any
 from operators.degrade.steps import NOISES
 from operators.detect.align import similarity, template
-from operators.enhance.builtin import to_network
+from operators.enhance.adapter import to_network
 from pipeline.evaluation.faces import MAX_ENLARGEMENT
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601

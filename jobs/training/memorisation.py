@@ -20,7 +20,7 @@ from operators.degrade.classical import draw
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior
 from operators.dr2.sampler import sample, start_step
-from operators.enhance.builtin import from_network, to_network
+from operators.enhance.adapter import from_network, to_network
 
 Pixels = NDArray[np.uint8]
 Distances = NDArray[np.float64]

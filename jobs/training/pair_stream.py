@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jobs.training.enhancer_pairs import augmented
-from operators.enhance.builtin import to_network
+from operators.enhance.adapter import to_network
 from operators.images import decode
 from pipeline.inputs import InputError
 from pipeline.pairs.card import FORMAT, INFO

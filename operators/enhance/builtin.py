@@ -7,15 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
-from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.enhance.contract import Described, EnhancerDescriptor
+from operators.enhance.adapter import NetworkEnhancer
+from operators.enhance.contract import DEFAULTS, EnhancerDescriptor, Options
 from operators.enhance.network import SCALE, FaceEnhancer, NetworkConfig
-from operators.images import to_grey
 from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
 
 KIND = "enhancer"
@@ -24,19 +22,15 @@ KIND = "enhancer"
 _GPU_BATCH = 16
 
 
-class BuiltinEnhancer(Described):
-    """Our SPARNet-like network (:mod:`operators.enhance.network`) behind the enhancer contract.
+class BuiltinEnhancer(NetworkEnhancer):
+    """Our SPARNet-like network (:mod:`operators.enhance.network`) behind the enhancer contract, built from the file's
+    bytes alone."""
 
-    Built from the file's bytes alone. To make a face's bytes independent of its batch, the network always
-    sees batches of one shape (1 on a CPU, 16 padded with zeros on a GPU): libraries choose the order of
-    their sums by the shape.
-    """
-
-    def __init__(self, path: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, path: Path, device: str | torch.device = "cpu", options: Options = DEFAULTS) -> None:
         state, description = load_weights(path, KIND)
         try:
-            self._network = FaceEnhancer(_network_config(description["network"]))
-            self._network.load_state_dict(state)
+            network = FaceEnhancer(_network_config(description["network"]))
+            network.load_state_dict(state)
             descriptor = EnhancerDescriptor(
                 name=str(description["name"]),
                 licence=str(description["licence"]),
@@ -45,48 +39,21 @@ class BuiltinEnhancer(Described):
                 value_range=(-1.0, 1.0),
                 precisions=("float32",),
                 fingerprint=sha256_file(path),
+                architecture="FaceEnhancer",
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path} does not hold an enhancer this version can build: {error}") from error
-        super().__init__(descriptor)
+        super().__init__(network, descriptor, device, options=options, gpu_batch=_GPU_BATCH)
         # Mirrored around a face before the network sees it and cut off after: its convolutions are padded with zeros,
         # which darkens and colours the outermost pixels.
-        self._margin = self._network.config.multiple // 2
-        self._device = torch.device(device)
-        self._batch = 1 if self._device.type == "cpu" else _GPU_BATCH
-        self._network.to(self._device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._margin = network.config.multiple // 2
 
-    def enhance(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """See :class:`operators.enhance.contract.Enhancer`."""
-        self.check(faces)
-        side = self.output_size
-        enhanced = np.empty((len(faces), side, side, 3), np.uint8)
-        for start in range(0, len(faces), self._batch):
-            chunk = faces[start : start + self._batch]
-            padded = np.zeros((self._batch, *faces.shape[1:]), np.uint8)
-            padded[: len(chunk)] = chunk
-            enhanced[start : start + len(chunk)] = self._run(padded)[: len(chunk)]
-        grey = (faces == faces[..., :1]).all(axis=(1, 2, 3))
-        enhanced[grey] = to_grey(enhanced[grey])  # the network alone tints them, by two levels in the mean
-        return enhanced
-
-    @torch.inference_mode()
-    def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        batch = functional.pad(to_network(faces).to(self._device), (self._margin,) * 4, mode="reflect")
-        enhanced = self._network(batch.contiguous(memory_format=torch.channels_last))
+    def run(self, faces: Tensor) -> Tensor:
+        """See :class:`NetworkEnhancer`."""
+        batch = functional.pad(faces, (self._margin,) * 4, mode="reflect")
+        enhanced: Tensor = self.network(batch.contiguous(memory_format=torch.channels_last))
         margin = self._margin * SCALE
-        return from_network(enhanced[..., margin:-margin, margin:-margin])
-
-
-def to_network(faces: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def from_network(faces: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, H, W) float, about [-1, 1] -> (B, H, W, 3) uint8, clamped and rounded to the nearest level."""
-    levels = ((faces.float() + 1.0) * 127.5).clamp(0.0, 255.0).round()
-    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return enhanced[..., margin:-margin, margin:-margin]
 
 
 def save_enhancer(

@@ -10,6 +10,27 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Fidelity:
+    """A knob of an enhancer: at `high` it keeps most of the face it is given, at `low` it makes most up.
+
+    default: as published.
+    """
+
+    low: float
+    high: float
+    default: float
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of a weights file beside its tensors. fingerprint: SHA-256 (hex) of its bytes."""
+
+    name: str
+    licence: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class EnhancerDescriptor:
     """The facts about an enhancer that a run records and a caller may rely on.
 
@@ -21,6 +42,10 @@ class EnhancerDescriptor:
         value_range: range of the numbers its network sees; `enhance` itself speaks uint8.
         precisions: floating-point formats its network may compute in ("float32", "bfloat16").
         fingerprint: SHA-256 (hex) of its weights; for an enhancer without weights, of its definition.
+        architecture: the published name of its network, such as "CodeFormer".
+        memory: bytes that one more face of a batch takes while it is enhanced in float32, weights left out; 0 where
+            nobody measured.
+        fidelity: the knob between the person and the look, where it has one.
     """
 
     name: str
@@ -30,6 +55,47 @@ class EnhancerDescriptor:
     value_range: tuple[float, float]
     precisions: tuple[str, ...]
     fingerprint: str
+    architecture: str = ""
+    memory: int = 0
+    fidelity: Fidelity | None = None
+
+
+class OptionError(ValueError):
+    """An enhancer was asked for a fidelity or a precision it does not have; the message says what it has."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an enhancer is to work. fidelity: of its knob; None: its default. precision: one of its own."""
+
+    fidelity: float | None = None
+    precision: str = "float32"
+
+    def fidelity_of(self, descriptor: EnhancerDescriptor) -> float:
+        """The knob's position; 0 for an enhancer without one. Raises OptionError."""
+        knob = descriptor.fidelity
+        if knob is None:
+            if self.fidelity is not None:
+                raise OptionError(f"enhance.fidelity: enhancer {descriptor.name!r} has no such knob; leave it out")
+            return 0.0
+        if self.fidelity is None:
+            return knob.default
+        if not knob.low <= self.fidelity <= knob.high:
+            raise OptionError(
+                f"enhance.fidelity: {descriptor.name!r} takes {knob.low:g} to {knob.high:g}, not {self.fidelity:g}"
+            )
+        return self.fidelity
+
+    def precision_of(self, descriptor: EnhancerDescriptor) -> str:
+        """Raises OptionError."""
+        if self.precision not in descriptor.precisions:
+            allowed = ", ".join(descriptor.precisions)
+            raise OptionError(f"enhance.precision: {descriptor.name!r} computes in {allowed}, not {self.precision}")
+        return self.precision
+
+
+DEFAULTS = Options()
+"""As published, in float32."""
 
 
 class Enhancer(Protocol):

@@ -68,6 +68,18 @@ def load_weights(path: Path, kind: str | None = None) -> tuple[dict[str, Tensor]
     }, description
 
 
+def is_ours(path: Path) -> bool:
+    """Whether `path` is no published checkpoint but to be read by :func:`load_weights`, which says what is wrong with
+    it: a safetensors file of ours, and one that is missing or broken."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return _HEADER in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return True
+
+
 @contextmanager
 def tensors_only() -> Iterator[None]:
     """Inside, torch.load takes tensors and runs no code of a pickle, whatever its caller asks for.

@@ -22,7 +22,8 @@ from operators.dr2.checkpoints import load_prior, save_prior
 from operators.dr2.prior import PriorSpec
 from operators.dr2.schedule import Schedule
 from operators.enhance import registry
-from operators.enhance.builtin import from_network, save_enhancer
+from operators.enhance.adapter import from_network
+from operators.enhance.builtin import save_enhancer
 from operators.enhance.network import FaceEnhancer, NetworkConfig
 from operators.training.weights import WeightsError
 

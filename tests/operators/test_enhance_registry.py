@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from operators.enhance import registry
-from operators.enhance.builtin import BuiltinEnhancer, from_network, save_enhancer, to_network
+from operators.enhance.adapter import from_network, to_network
+from operators.enhance.builtin import BuiltinEnhancer, save_enhancer
 from operators.enhance.network import FaceEnhancer, NetworkConfig
 from operators.training.weights import WeightsError, save_weights, sha256_file
 
