@@ -81,7 +81,7 @@ class Efficiency:
 @click.option("--photos", default=16, show_default=True, help="Photos of a unit.")
 @click.option("--rounds", default=1, show_default=True, help="Times all is run, in turns; the medians count.")
 @click.option("--threads", default=1, show_default=True, help="Torch threads of each stage, alone and in the run.")
-@click.option("--stride", default=Restore().stride, show_default=True, help="Timesteps per evaluation; 10 as published.")
+@click.option("--stride", default=Restore().stride, show_default=True, help="Timesteps per evaluation.")
 @as_json
 def command(units: int, photos: int, rounds: int, threads: int, stride: int, as_json: bool) -> None:
     """Faces per second of a run on Ray, beside each of its stages alone in a plain loop over the same units.

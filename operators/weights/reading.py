@@ -79,8 +79,8 @@ def _read_torch(path: Path, beginning: bytes) -> object:
         reason = str(error)
         if "nsupported" in reason or "GLOBAL" in reason:
             raise WeightsError(
-                f"{path} holds Python objects besides tensors ({_named(reason)}), which could run any code when loaded, "
-                "so it is not; where you trust the file, save its state dict alone, as safetensors"
+                f"{path} holds Python objects besides tensors ({_named(reason)}), which could run any code, "
+                "so it is not loaded; where you trust the file, save its state dict alone, as safetensors"
             ) from None
         raise WeightsError(f"{path} is no checkpoint of PyTorch, or damaged; download it again") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError) as error:
