@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,7 +29,8 @@ from jobs.demonstration.collection import DOWNSAMPLING, degrade
 from jobs.demonstration.photographs import eileen_collins, grace_hopper, side_by_side
 from jobs.options import as_json
 from pipeline.blocks import from_block
-from pipeline.config import Config, Restore, build
+from pipeline.config import Config
+from pipeline.config import load as load_config
 from pipeline.inputs import resolve_inputs
 from pipeline.models import describe
 from pipeline.plan import make_plan
@@ -81,9 +82,11 @@ class Efficiency:
 @click.option("--photos", default=16, show_default=True, help="Photos of a unit.")
 @click.option("--rounds", default=1, show_default=True, help="Times all is run, in turns; the medians count.")
 @click.option("--threads", default=1, show_default=True, help="Torch threads of each stage, alone and in the run.")
-@click.option("--stride", default=Restore().stride, show_default=True, help="Timesteps per evaluation.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Of the run, such as restore.stride=10.")
 @as_json
-def command(units: int, photos: int, rounds: int, threads: int, stride: int, as_json: bool) -> None:
+def command(
+    units: int, photos: int, rounds: int, threads: int, assignments: tuple[str, ...], as_json: bool
+) -> None:
     """Faces per second of a run on Ray, beside each of its stages alone in a plain loop over the same units.
 
     A stage alone is warmed up with the first unit, has as many torch threads and the same batch as in the run, and no
@@ -95,23 +98,23 @@ def command(units: int, photos: int, rounds: int, threads: int, stride: int, as_
     Start-up ends when Restore begins its first unit. "From a quarter on" goes from the commit of about the first
     quarter of the units to the last one's, "as a whole" from the start of the graph.
     """
-    found = measure(units, photos, rounds, threads, stride)
+    found = measure(units, photos, rounds, threads, assignments)
     if as_json:
-        way = {"machine": cpu(), "load": load(), "threads": threads, "stride": stride}
+        way = {"machine": cpu(), "load": load(), "threads": threads, "set": assignments}
         click.echo(json.dumps({**way, **asdict(found)}, indent=1))
     else:
-        click.echo(f"{cpu()}, {threads} torch threads per stage, stride {stride}; load of the machine {load()}\n")
+        click.echo(f"{cpu()}, {threads} torch threads per stage; load of the machine {load()}\n")
         click.echo(table(found))
 
 
-def measure(units: int, photos: int, rounds: int, threads: int, stride: int) -> Efficiency:
+def measure(units: int, photos: int, rounds: int, threads: int, assignments: Sequence[str]) -> Efficiency:
     """All ways in turns, `rounds` times."""
     rates: defaultdict[str, list[float]] = defaultdict(list)
     seen = room = faces = 0
     with tempfile.TemporaryDirectory(prefix="dr2e-bench-") as folder:
         source = write_units(Path(folder) / "in", photographs(), units, photos, PARTS)
         for number in range(rounds):
-            config = config_of(source, Path(folder) / f"out-{number}", photos, threads, stride)
+            config = config_of(source, Path(folder) / f"out-{number}", photos, threads, assignments)
             (alone,) = ordered_in_processes(partial(_alone_like_a_worker, nice=_niceness()), [config], 1, 1)
             faces = alone.faces
             for way, seconds in alone.seconds.items():
@@ -213,18 +216,16 @@ def _timed(
     return time.perf_counter() - began, done
 
 
-def config_of(source: Path, output: Path, photos: int, threads: int, stride: int) -> Config:
-    """One actor of each stage, with so many threads."""
+def config_of(source: Path, output: Path, photos: int, threads: int, assignments: Sequence[str] = ()) -> Config:
+    """One actor of each stage, with so many threads; assignments: as those of --set."""
     pools = {stage: {"workers": 1, "threads": threads} for stage in ("detect", "restore", "enhance")}
-    return build(
-        {
-            "input": str(source),
-            "output": str(output),
-            "unit": {"max_samples": photos},
-            "restore": {"stride": stride},
-            "resources": {"device": "cpu", **pools},
-        }
-    )
+    base = {
+        "input": str(source),
+        "output": str(output),
+        "unit": {"max_samples": photos},
+        "resources": {"device": "cpu", **pools},
+    }
+    return load_config(None, assignments, base=base)
 
 
 def widths_of(config: Config) -> Sizes:

@@ -161,7 +161,7 @@ def test_a_run_is_compared_with_its_slowest_stage_at_its_best() -> None:
 
 def test_stages_alone_do_what_they_do_in_a_run(tmp_path: Path) -> None:
     source = write_units(tmp_path / "in", photographs()[:2], units=2, size=1, parts=2)
-    found = alone(config_of(source, tmp_path / "out", photos=1, threads=1, stride=40))
+    found = alone(config_of(source, tmp_path / "out", photos=1, threads=1))
     assert list(found.seconds) == [
         "read",
         "detect",
