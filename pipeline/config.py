@@ -214,9 +214,10 @@ class Resources(Section):
     rounds: PositiveInt = Field(
         default=1, description="passes in a row that finish nothing before photos are tried one by one"
     )
-    shards_at_once: PositiveInt = Field(
-        default=250,
-        description="shards per execution of the graph: Ray remembers every task, and new machines wait, until it ends",
+    shards_at_once: Count = Field(
+        default="auto",
+        description="shards per execution of the graph: Ray remembers every task, and new machines wait, until it "
+        "ends; auto: 5 per actor of restore, and 250 at least",
     )
     patience_seconds: float = Field(
         default=300.0, ge=0, description="how long a request to busy or unreachable storage is tried again"

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.config import ConfigError, Pool, Resources
 
+SHARDS, SHARDS_PER_WORKER = 250, 5
+"""Of an execution of the graph: at least, and for each actor of restore."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -52,6 +55,13 @@ def sizes(resources: Resources, nodes: Sequence[Node]) -> Sizes:
     reserved = sum(pool.workers * pool.cpus for pool in pools)
     share = min(1.0, max(room, 0.0) / reserved) if reserved else 1.0
     return Sizes(device, *(replace(pool, cpus=math.floor(pool.cpus * share * 100) / 100) for pool in pools))
+
+
+def shards_at_once(resources: Resources, workers: int) -> int:
+    """Shards of one execution of the graph, for so many actors of restore: a graph runs empty at its end, and each
+    actor should have many units before that (figures in docs/scale.md)."""
+    wanted = resources.shards_at_once
+    return wanted if isinstance(wanted, int) else max(SHARDS, SHARDS_PER_WORKER * workers)
 
 
 def _pool(pool: Pool, device: str, nodes: Sequence[Node]) -> PoolSize:

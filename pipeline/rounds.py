@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -25,6 +26,7 @@ from pipeline.ledger import LedgerError
 from pipeline.losses import Losses
 from pipeline.metrics.driver import DriverMetrics
 from pipeline.progress import Progress, Tally
+from pipeline.resources import shards_at_once
 from pipeline.run import Run
 from pipeline.session import nodes, session
 from pipeline.sink import Outcome
@@ -99,13 +101,15 @@ class _Rounds:
         tell(RoundBegan(number=self.number, shards=len(left.reads), bytes=left.bytes))
         self.failures.clear()
         self.progress.phase(self.run.product.verb if self.number == 1 else f"round {self.number}")
-        at_once = self.run.config.resources.shards_at_once
+        ahead = deque(left.reads)
         with self.losses:
-            for start in range(0, len(left.reads), at_once):
+            while ahead:
                 committed = self.committed
+                at_once = shards_at_once(self.run.config.resources, self.width.sizes.restore.workers)
+                reads = [ahead.popleft() for _ in range(min(at_once, len(ahead)))]
                 try:
                     self.width.settle()
-                    self.follow(stream(self.run, left.reads[start : start + at_once], self.width.sizes))
+                    self.follow(stream(self.run, reads, self.width.sizes))
                 except (RayError, OSError) as error:  # Ray Data's own files may find the disk full
                     self.losses.note(error)
                     tell(RoundBrokeOff(number=self.number, reason=gist(error)), log)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config import Config, ConfigError
 from pipeline.product import product_of
-from pipeline.resources import Sizes, sizes
+from pipeline.resources import Sizes, shards_at_once, sizes
 from pipeline.simulation.cluster import Cluster
 from pipeline.simulation.flow import Flow, Losses, Pool, simulate
 from pipeline.simulation.rates import COMMIT, READ, Rates
@@ -89,7 +89,7 @@ def forecast(photos: int, cluster: Cluster, rates: Rates, config: Config) -> For
     parts = max(1, round(photos_of_shard / photos_of_unit))
     _require_end(cluster, rates, speeds, merged)
     whole = _Whole(cluster, rates, pools, speeds, parts, merged)
-    seconds, executions = whole.run(units, config.resources.shards_at_once * parts)
+    seconds, executions = whole.run(units, shards_at_once(config.resources, widths.restore.workers) * parts)
     seconds += cluster.start
 
     loads = tuple(Load(pool.stage, pool.workers, whole.busy[pool.stage] / pool.workers / seconds) for pool in pools)

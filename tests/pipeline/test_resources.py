@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config import ConfigError, Resources
-from pipeline.resources import Node, sizes
+from pipeline.resources import Node, shards_at_once, sizes
 
 LAPTOP = [Node(cpus=2, gpus=0)]
 GPU_CLUSTER = [Node(cpus=16, gpus=4), Node(cpus=16, gpus=4), Node(cpus=4, gpus=0)]
@@ -29,6 +29,11 @@ def test_gpus_get_one_worker_of_each_stage_and_are_shared_by_them():
 def test_nodes_without_gpus_get_one_worker_each():
     found = sizes(Resources(), [Node(8, 0), Node(8, 0), Node(8, 0)])
     assert (found.restore.workers, found.restore.threads) == (3, 8)
+
+
+@pytest.mark.parametrize(("set_", "workers", "shards"), [("auto", 4, 250), ("auto", 1000, 5000), (30, 1000, 30)])
+def test_an_execution_of_the_graph_gets_more_shards_on_wider_clusters(set_, workers, shards):
+    assert shards_at_once(Resources.model_validate({"shards_at_once": set_}), workers) == shards
 
 
 def test_what_is_set_is_kept():
