@@ -99,7 +99,7 @@ def run_again(output: Output, assignments: Collection[str], storage: Mapping[str
     if "config" not in recorded:
         raise ConfigError(f"{output.location.url}: its run.json holds no settings; restore into a new output")
     place = {"input": [f"{output.location.url}/rejects"], "output": output.location.url}
-    sides = {"input": dict(storage), "output": dict(storage)}
+    sides = {side: dict(storage) for side in ("input", "output", "models")}
     config = load(None, assignments, base={**recorded["config"], **place, "storage": sides})
     before = load(None, base={**recorded["config"], **place})
     run = Run(config, describe(config), _differences(before, config))

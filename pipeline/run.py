@@ -24,6 +24,9 @@ _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow"
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
 _SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
 
+_LATER: dict[str, dict[str, Any]] = {"enhance": {"fidelity": None, "precision": "float32"}}
+"""Settings that runs were begun without, and what they did."""
+
 
 class RunMismatch(ValueError):
     """The output belongs to a run with other settings or models; one line with what differs and the remedy."""
@@ -56,8 +59,10 @@ class Run:
         return label_of(self.output.location.url)
 
     def without_secrets(self) -> Config:
-        """Its configuration for workers that reach no storage, with the whole URL of its output."""
-        return self.config.without_secrets().model_copy(update={"output": self.output.location.url})
+        """Its configuration for workers that reach neither input nor output, with the whole URL of its output, and with
+        the models of the store held to what they were found to be."""
+        models = self.config.models.model_copy(update={"pin": {**self.config.models.pin, **self.models.stored}})
+        return self.config.without_secrets().model_copy(update={"output": self.output.location.url, "models": models})
 
     def commit_context(self) -> CommitContext:
         """What every photo's provenance repeats."""
@@ -75,6 +80,7 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": self.config.result(),
             "models": self.models.to_json(),
+            "licences_accepted": list(self.config.models.accept),
             "versions": self.versions,
             "input": {
                 "shards": len(shards),
@@ -85,7 +91,7 @@ class Run:
 
     def check(self, recorded: Mapping[str, Any]) -> None:
         """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
-        different = list(differences(recorded.get("config", {}), self.config.result()))
+        different = list(differences(_completed(recorded.get("config", {})), self.config.result()))
         for role, model in self.models.to_json().items():
             before = recorded.get("models", {}).get(role, {}).get("sha256")
             if before != model["sha256"]:
@@ -95,6 +101,15 @@ class Run:
                 f"{self.output.location.url} was begun with other settings ({'; '.join(different)}); "
                 "continue it with those, or name a new --output"
             )
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, with those that came later."""
+    completed = dict(config)
+    for section, settings in _LATER.items():
+        if isinstance(completed.get(section), Mapping):
+            completed[section] = {**settings, **completed[section]}
+    return completed
 
 
 def versions() -> dict[str, str]:
