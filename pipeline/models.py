@@ -35,6 +35,9 @@ GUIDED_DIFFUSION_SIZE = 256
 TRAINED_STEPS = 1000
 """T of the noise schedules of published priors."""
 
+POLICY_STEP = 10
+"""Timesteps of one of a policy's steps."""
+
 _REFIT = "fit one with 'dr2e evaluate --select --n 4 --tau 40 ...' and 'dr2e fit-selection'"
 _REMEDY = dict.fromkeys(("detector", "prior", "enhancer"), "train one with 'dr2e train'")
 _REMEDY |= {"niqe": "fit one with 'dr2e fit-niqe'", "policy": "fit one with 'dr2e fit-selection'"}
@@ -102,7 +105,7 @@ def describe(config: Config) -> Models:
         detector=_detector(config, stored.get("detector")),
         prior=prior,
         niqe=niqe,
-        policy=_policy(config, prior, niqe, enhancer),
+        policy=_policy(config, prior, niqe, enhancer, max_timestep),
         enhancer=enhancer,
         face_size=size,
         max_timestep=max_timestep,
@@ -197,9 +200,9 @@ def _judge(source: str) -> Model:
     return Model(source, f"{name} of pyiqa", "see pyiqa; its code is noncommercial", fingerprint_of(name))
 
 
-def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model:
+def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model, max_timestep: int) -> Model:
     """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed, or
-    drawn for training."""
+    drawn for training. With another prior or enhancer it chooses as if it knew them."""
     if config.restore.select == "fixed" or config.pairs is not None:
         return Model(config.restore.policy, "none", "", "")
     policy, description = _ours("policy", config.restore.policy)
@@ -210,6 +213,12 @@ def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model
     if fitted_with.get("niqe") != niqe.sha256:
         raise ModelError(
             f"policy: {policy.name} was not fitted to the scores of {niqe.name}; {_REFIT}, or use --n and --tau"
+        )
+    steps = [*description.get("probe", ()), *(tau for _, tau in description.get("pairs", ()))]
+    if steps and (most := max(steps) * POLICY_STEP) >= max_timestep:
+        raise ModelError(
+            f"policy: {policy.name} goes to tau = {most}, and prior {prior.name!r} was trained below {max_timestep}; "
+            f"{_REFIT}, or use --n and --tau"
         )
     for role, model in (("prior", prior), ("enhancer", enhancer)):
         if model.sha256 and fitted_with.get(role) != model.sha256:

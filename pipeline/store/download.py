@@ -65,6 +65,8 @@ def download(
         try:
             with _network_hidden():
                 return _attempt(url, part, size, show)
+        except _Final as error:
+            raise ModelError(f"cannot download {shown_url(url)}: {error.reason}") from None
         except _Passing as error:
             there = part.stat().st_size if part.exists() else 0
             if there > before:
@@ -74,8 +76,6 @@ def download(
                 kept = f"; the same command goes on from the {there:,} bytes that are here" if there else ""
                 raise ModelError(f"cannot download {shown_url(url)}: {error.reason}{kept}") from None
             time.sleep(pause)
-        except _Final as error:
-            raise ModelError(f"cannot download {shown_url(url)}: {error.reason}") from None
 
 
 class _Passing(Exception):
@@ -155,15 +155,22 @@ def _network_hidden() -> Iterator[None]:
         yield
     except _Passing:
         raise
-    except FileNotFoundError:
-        raise _Final("there is no such file; look at its publisher's page") from None
-    except Exception as error:  # clients share no base class
+    except Exception as raised:  # clients share no base class
+        error = _behind(raised)
         if isinstance(error, OSError) and is_full(error):
             raise _Final(explained(error)) from None
         status = getattr(error, "status", None)
+        if status == 404 or (status is None and isinstance(error, FileNotFoundError)):
+            raise _Final("there is no such file; look at its publisher's page") from None
         reason = f"the server answers {status}" if status else _plainly(error)
         passes = status in {408, 429, 500, 502, 503, 504} if status else is_transient(error)
         raise (_Passing if passes else _Final)(reason) from None
+
+
+def _behind(error: Exception) -> Exception:
+    """What fsspec's HTTP met when it says that there is no file, whatever it met."""
+    cause = error.__cause__
+    return cause if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) else error
 
 
 def _plainly(error: Exception) -> str:

@@ -157,12 +157,25 @@ def _fetched(source: str, copies: Path, show: Show, options: StorageOptions | No
         with alone(copies / "downloads.lock"):
             part = download(source, copies / "downloads", show=show, patience=PATIENCE)
             try:
-                yield part, name
+                with _called(part, source) as path:
+                    yield path, name
             finally:
                 part.unlink(missing_ok=True)
     else:
-        with local_copy(source, options) as path:
+        with local_copy(source, options) as copy, _called(copy, source) as path:
             yield path, name
+
+
+@contextmanager
+def _called(copy: Path, source: str) -> Iterator[Path]:
+    """A copy under the name of what it is a copy of, for the name tells formats; and so do complaints about it."""
+    with tempfile.TemporaryDirectory(prefix="dr2e-") as folder:
+        path = Path(folder) / _plain_file(shown_url(source).rstrip("/").rpartition("/")[2])
+        os.symlink(copy.absolute(), path)
+        try:
+            yield path
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(path), shown_url(source))) from None
 
 
 def _is_whole(path: Path, sha256: str | None) -> bool:

@@ -68,9 +68,9 @@ def recognise(path: Path) -> Recognised:
     from operators.weights.reading import read_state
 
     try:
+        state = read_state(path)
         if is_ours(path):
             return _ours(path)
-        state = read_state(path)
     except WeightsError as error:
         raise ModelError(str(error)) from None
     for kind in KINDS:
