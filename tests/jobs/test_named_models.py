@@ -27,10 +27,8 @@ def test_two_models_of_a_bucket_restore_a_photo(
     store, copies = open_store(s3.folder(), s3.options), tmp_path / "copies"
     state, description = load_weights(builtin("prior"))
     save_weights(tmp_path / "prior.safetensors", state, {**description, "name": "another"})  # other bytes
-    for path, name in (
-        (tmp_path / "prior.safetensors", "smooth"),
-        (small_enhancer(tmp_path / "e.safetensors"), "sharp"),
-    ):
+    small_enhancer(tmp_path / "enhancer.safetensors")
+    for kind, name in (("prior", "smooth"), ("enhancer", "sharp")):
         add(store, str(tmp_path / f"{kind}.safetensors"), copies, lambda done, total: None, Told(name=name))
     (tmp_path / "photo.jpg").write_bytes(photographs[2])
     settings = {
