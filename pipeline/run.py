@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from operators.images import ImageLimits
-from pipeline.config import Config
+from pipeline.config import Config, NamedModels
 from pipeline.events.label import label_of
 from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
@@ -19,6 +19,7 @@ from pipeline.models import Models
 from pipeline.output import Output
 from pipeline.product import Product, product_of
 from pipeline.storage import Location
+from pipeline.store.named import store_of
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
@@ -59,10 +60,17 @@ class Run:
         return label_of(self.output.location.url)
 
     def without_secrets(self) -> Config:
-        """Its configuration for workers that reach neither input nor output, with the whole URL of its output, and with
-        the models of the store held to what they were found to be."""
-        models = self.config.models.model_copy(update={"pin": {**self.config.models.pin, **self.models.stored}})
-        return self.config.without_secrets().model_copy(update={"output": self.output.location.url, "models": models})
+        """Its configuration for workers that reach neither input nor output, with the whole URL of its output."""
+        changes = {"output": self.output.location.url, "models": self._held()}
+        return self.config.without_secrets().model_copy(update=changes)
+
+    def _held(self) -> NamedModels:
+        """Where its stored models are, whatever a worker's environment says, and that they are what was found."""
+        models = self.config.models
+        if not self.models.stored:
+            return models
+        held = {"store": store_of(self.config).url, "pin": {**models.pin, **self.models.stored}}
+        return models.model_copy(update=held)
 
     def commit_context(self) -> CommitContext:
         """What every photo's provenance repeats."""

@@ -81,8 +81,16 @@ def _check(path: Path, file: StoredFile, store: ModelStore, record: Record) -> N
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Inside, no other process of this machine is inside with the same file; it is freed also by a kill."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    """Inside, no other process of this machine is inside with the same file; it is freed also by a kill.
+
+    Raises ModelError for a folder that cannot be written to.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        opened = lock.open("w")
+    except OSError as error:
+        reason = f"{lock.parent}: {error.strerror}; name another folder for copies with DR2E_MODELS_CACHE"
+        raise ModelError(reason) from None
+    with opened as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

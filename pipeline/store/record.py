@@ -19,7 +19,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 RECORD = "model.json"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RESERVED = {"builtin", "none"}
+_RESERVED = {"builtin", "none", "bicubic", "dr2"}  # what settings say that name no file
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

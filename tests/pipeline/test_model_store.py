@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ def test_a_published_layout_is_recognised_by_its_tensors(store: ModelStore, copi
     assert record.licence == "see its publisher" and record.settings == {"size": 64}
     with pytest.raises(ModelError, match="--role: it is a model of kind 'prior'"):
         add_file(store, tmp_path / "ema_0.9999.pt", copies, role="enhancer")
+
+
+def test_a_file_whose_hash_nobody_publishes_is_taken_by_its_name(
+    store: ModelStore, copies: Path, tmp_path: Path
+) -> None:
+    torch.save(guided_diffusion(), tmp_path / "download.pt")
+    record = add_file(store, tmp_path / "download.pt", copies, name="ffhq_10m")
+    assert (record.licence, record.files[0].name) == ("not stated", "ffhq_10m.pt")
+    assert record.settings == {"size": 256, "attention": "legacy", "schedule": "linear"}
+    with pytest.raises(ModelError, match="under this name"):  # and that is pinned
+        torch.save({**guided_diffusion(), "out.2.bias": torch.ones(6)}, tmp_path / "other.pt")
+        add_file(store, tmp_path / "other.pt", copies, name="ffhq_10m")
+
+
+def test_a_folder_for_copies_that_cannot_be_made_is_named(store: ModelStore, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"file/copies: Not a directory; name another folder .* DR2E_MODELS_CACHE"):
+        add(store, "http://127.0.0.1:1/x", tmp_path / "file" / "copies", quiet, Told())
 
 
 def test_a_diffusers_folder_is_stored_and_loads(store: ModelStore, copies: Path, tmp_path: Path) -> None:
@@ -229,7 +248,8 @@ def test_a_store_on_s3_is_copied_once_per_machine(s3: S3, copies: Path, tmp_path
     fetches: list[str] = []
     fetch = store.location.fetch
     monkeypatch.setattr(store.location, "fetch", lambda name, to: (fetches.append(name), fetch(name, to)))
-    folder = local_folder(store, record, copies)
+    with ThreadPoolExecutor(4) as workers:  # a lock is of an open file, so threads stand for processes here
+        (folder,) = set(workers.map(lambda _: local_folder(store, record, copies), range(4)))
     assert (folder / "a.safetensors").read_bytes() == path.read_bytes()
     assert local_folder(store, record, copies) == folder and fetches == ["it/a.safetensors"]
     (folder / "a.safetensors").write_bytes(b"rotten")  # a copy that is not whole any more

@@ -159,10 +159,11 @@ def test_models_of_a_store_are_described_by_their_records(models, store):
     assert found.stored == {"adm": found.prior.sha256, "sharp": found.enhancer.sha256}
 
 
-def test_workers_are_held_to_what_was_described(models, store):
+def test_workers_are_held_to_what_was_described(models, store, monkeypatch):
     chosen = config(models, prior="adm", enhancer="sharp", n=4, tau=40)
     run = Run(chosen, describe(chosen))
     workers = run.without_secrets()
+    monkeypatch.setenv("DR2E_MODELS", "/of/another/machine")
     found = local_model(workers, "prior")
     assert (Path(found.source).name, found.settings) == ("adm.pt", {"size": 64})
     assert found.identity == Identity("adm", "MIT", run.models.prior.sha256)
@@ -171,6 +172,7 @@ def test_workers_are_held_to_what_was_described(models, store):
     add(store, str(other), models / "copies", lambda done, total: None, Told(name="sharp"))
     with pytest.raises(ModelError, match=r"sharp of .* is not any more what the run began with"):
         local_model(workers, "enhancer")
+    monkeypatch.setenv("DR2E_MODELS", store.url)
     assert local_model(chosen, "enhancer").identity.fingerprint == sha256(other)
 
 
