@@ -147,7 +147,7 @@ def _differences(before: Config, now: Config) -> dict[str, Any]:
 @click.command("retry")
 @click.argument("output")
 @click.option("--error", "codes", multiple=True, metavar="CODE", help="Only photos rejected so; may be repeated.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.*, resources.* or models.* of this one.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.*, resources.*, models.* alone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @events
