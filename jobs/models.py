@@ -160,7 +160,7 @@ def add(
     dr2e models add ffhq_10m.pt                                    # known by its SHA-256, or name it:
     dr2e models add download.pt --name ffhq_10m
     dr2e models add training/enhancer.safetensors --name ours --licence Apache-2.0
-    dr2e models add adm.pt --name adm --size 256 --attention-order new
+    dr2e models add adm.pt --name adm --size 256                   # also --attention-order, --schedule
     dr2e models add 'https://example.org/weights.pth?signature=...' --name hers
 
     It is read as tensors alone, recognised by their names, and loaded once as a run would; what nobody here knows to

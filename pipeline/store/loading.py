@@ -28,8 +28,13 @@ def prior_of(source: str, device: str, settings: Mapping[str, Any] | None = None
     """The prior "builtin", of a file, of a diffusers folder or of the hub. settings: what its files do not say, see
     `Record`. Raises WeightsError."""
     from operators.dr2.checkpoints import load_prior
+    from operators.training.weights import WeightsError
 
-    return load_prior(source, device=device, size=(settings or {}).get("size"))
+    told = settings or {}
+    for name, known in (("attention", "legacy"), ("schedule", "linear")):
+        if told.get(name, known) != known:
+            raise WeightsError(f"{source}: a prior whose {name} is {told[name]!r} cannot be loaded; only {known!r} can")
+    return load_prior(source, device=device, size=told.get("size"))
 
 
 def detector_of(source: str, device: str) -> Detector:

@@ -146,6 +146,15 @@ def test_convert_takes_names_and_files(place: Path, tmp_path: Path) -> None:
     assert "not in the store" in refused("convert", "nothing", str(tmp_path / "three.safetensors"))
 
 
+def test_what_a_prior_says_of_itself_decides_whether_it_loads(place: Path, tmp_path: Path) -> None:
+    torch.save(guided_diffusion(), tmp_path / "adm.pt")
+    for option, value in (("--attention-order", "new"), ("--schedule", "cosine")):
+        assert "cannot be loaded; only" in refused("add", str(tmp_path / "adm.pt"), option, value)
+    answer("add", str(tmp_path / "adm.pt"), "--attention-order", "legacy", "--schedule", "linear", "--size", "64")
+    record = json.loads(answer("show", "adm", "--json"))["record"]
+    assert record["settings"] == {"attention": "legacy", "schedule": "linear", "size": 64}
+
+
 def test_remove_forgets_the_model_and_its_acknowledgement(place: Path, tmp_path: Path) -> None:
     path = small_enhancer(tmp_path / "e.safetensors", "CC-BY-NC-4.0")
     answer("add", str(path), "--name", "ours", "--accept-licence")
