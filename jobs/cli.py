@@ -35,6 +35,7 @@ _COMMANDS = {
     "report": "Write the page that shows an output to a person.",
     "pack": "Pack images into shards.",
     "unpack": "Unpack restored photos from shards.",
+    "models": "Keep published and own models where runs find them by name.",
     "train": "Train a built-in model on your own shards.",
     "inspect": "Show every candidate of a face, with its scores and the choice.",
     "evaluate": "Degrade sharp faces, restore them, and measure what came back.",
@@ -49,7 +50,7 @@ _COMMANDS = {
 # Errors that name what the user can change. Modules that were never imported cannot have raised.
 _USAGE_ERRORS = {
     "pipeline.config": ("ConfigError",),
-    "pipeline.models": ("ModelError",),
+    "pipeline.store.errors": ("ModelError",),
     "pipeline.inputs": ("InputError",),
     "pipeline.run": ("RunMismatch",),
     "pipeline.units": ("ShardChanged",),

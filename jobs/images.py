@@ -6,7 +6,7 @@ import hashlib
 from pathlib import PurePosixPath
 
 from operators.images import IMAGE_EXTENSIONS
-from pipeline.config import Config, ConfigError, Storage
+from pipeline.config import Config, ConfigError
 from pipeline.output import Output
 from pipeline.packing import find_images, pack
 from pipeline.storage import Location, StorageOptions
@@ -67,7 +67,7 @@ def _packed(config: Config) -> Location:
 
 
 def _of_packed(config: Config, packed: Location) -> Config:
-    storage = Storage(input=config.storage.output, output=config.storage.output)
+    storage = config.storage.model_copy(update={"input": config.storage.output})
     return config.model_copy(update={"input": (packed.url,), "storage": storage})
 
 

@@ -19,7 +19,7 @@ from operators.restoration import STEP, DegradationRemover, Removal
 from pipeline.config import build
 from pipeline.filenames import plain_key
 from pipeline.models import describe
-from pipeline.stages import load_detector
+from pipeline.stages import load_detector, load_prior
 
 Pixels = NDArray[np.uint8]
 
@@ -48,18 +48,17 @@ def command(photo: Path, out: Path, prior: str, niqe: str, policy: str, detector
     for every N and tau of a grid with its NIQE (lower is more natural) and its fidelity to the face. Pairs that may be
     chosen also say what the policy expects them to gain. The choice is framed; a run tries only a few cells.
     """
-    from operators.dr2.checkpoints import load_prior
     from operators.quality.judge import load_judge
 
-    describe(
-        build({"input": str(photo), "output": str(out), "restore": {"prior": prior, "niqe": niqe, "policy": policy}})
-    )  # do they belong together?
+    models = {"restore": {"prior": prior, "niqe": niqe, "policy": policy}, "detect": {"detector": detector}}
+    config = build({"input": str(photo), "output": str(out), **models})
+    describe(config)  # do they belong together?
     remover = DegradationRemover(
-        load_prior(prior, device=device), load_judge(niqe, device), seed=seed, select=Policy.load(policy)
+        load_prior(config, device), load_judge(niqe, device), seed=seed, select=Policy.load(policy)
     )
     key = plain_key(photo.name)
     try:
-        crops = faces(photo, load_detector(detector, device), remover.prior.size)
+        crops = faces(photo, load_detector(config, device), remover.prior.size)
     except ImageError as error:
         raise click.ClickException(f"{photo}: {error.message}") from error
     if not crops:

@@ -64,9 +64,11 @@ INPUT: tuple[Decorator, ...] = (
 )
 SEED: Decorator = click.option("--seed", type=int, help="Seed of the noise; the same seed gives the same bytes.")
 PRIOR: Decorator = click.option(
-    "--prior", metavar="MODEL", help="'builtin', a weight file, a diffusers folder or hub name."
+    "--prior", metavar="MODEL", help="'builtin', a name of 'dr2e models', a file, a diffusers folder or a hub name."
 )
-DETECTOR: Decorator = click.option("--detector", metavar="MODEL", help="'builtin', a weight file or retinaface:FOLDER.")
+DETECTOR: Decorator = click.option(
+    "--detector", metavar="MODEL", help="'builtin', a name of 'dr2e models', a file or retinaface:FOLDER."
+)
 
 
 def run_options(function: Callable[..., Any], select: Decorator = SELECT) -> Callable[..., Any]:
@@ -80,7 +82,7 @@ def run_options(function: Callable[..., Any], select: Decorator = SELECT) -> Cal
         SEED,
         PRIOR,
         click.option("--policy", metavar="MODEL", help="What chooses N and tau: 'builtin' or a weight file."),
-        click.option("--enhancer", metavar="MODEL", help="'builtin', 'none' or a weight file."),
+        click.option("--enhancer", metavar="MODEL", help="'builtin', 'none', a name of 'dr2e models' or a file."),
         DETECTOR,
         storage_options,
     )
@@ -123,7 +125,8 @@ def config_from(
     if inputs:
         overrides["input"] = list(inputs)
     if storage_options:
-        overrides["storage.input"] = overrides["storage.output"] = parse_storage(storage_options)
+        parsed = parse_storage(storage_options)
+        overrides |= dict.fromkeys(("storage.input", "storage.output", "storage.models"), parsed)
     return load(file, assignments, overrides)
 
 

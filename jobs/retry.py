@@ -99,7 +99,7 @@ def run_again(output: Output, assignments: Collection[str], storage: Mapping[str
     if "config" not in recorded:
         raise ConfigError(f"{output.location.url}: its run.json holds no settings; restore into a new output")
     place = {"input": [f"{output.location.url}/rejects"], "output": output.location.url}
-    sides = {"input": dict(storage), "output": dict(storage)}
+    sides = {side: dict(storage) for side in ("input", "output", "models")}
     config = load(None, assignments, base={**recorded["config"], **place, "storage": sides})
     before = load(None, base={**recorded["config"], **place})
     run = Run(config, describe(config), _differences(before, config))
@@ -147,7 +147,7 @@ def _differences(before: Config, now: Config) -> dict[str, Any]:
 @click.command("retry")
 @click.argument("output")
 @click.option("--error", "codes", multiple=True, metavar="CODE", help="Only photos rejected so; may be repeated.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.* or resources.* of this retry.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="limits.*, resources.*, models.* alone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be tried again.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @events

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 Count = PositiveInt | Literal["auto"]
 
 
+_ELSEWHERE = {"input", "output", "changed", "models", "storage", "resources"}
+"""Sections that say where and how wide a run works."""
+
+
 class ConfigError(ValueError):
     """A setting is unknown, missing or out of range; the message is one line and names the setting."""
 
@@ -54,14 +58,19 @@ class Limits(Section):
 class Detect(Section):
     """Finding faces."""
 
-    detector: str = Field(default="builtin", description="'builtin', 'retinaface:FOLDER' or a weight file")
+    detector: str = Field(
+        default="builtin", description="'builtin', a weight file, a model of the store or 'retinaface:FOLDER'"
+    )
     max_faces: PositiveInt = Field(default=256, description="faces of one photo that are restored, the surest first")
 
 
 class Restore(Section):
     """Degradation removal by DR2, and the choice of (N, tau)."""
 
-    prior: str = Field(default="builtin", description="'builtin', a weight file, a diffusers folder or a hub name")
+    prior: str = Field(
+        default="builtin",
+        description="'builtin', a weight file, a model of the store, a diffusers folder or a hub name",
+    )
     niqe: str = Field(
         default="builtin", description="the judge: 'builtin', a file of 'dr2e fit-niqe' or 'pyiqa:METRIC'"
     )
@@ -95,7 +104,16 @@ class Restore(Section):
 class Enhance(Section):
     """From the clean face to the sharp face."""
 
-    enhancer: str = Field(default="builtin", description="'builtin', 'none' (bicubic) or a weight file")
+    enhancer: str = Field(
+        default="builtin", description="'builtin', 'none' (bicubic), a weight file or a model of the store"
+    )
+    fidelity: float | None = Field(
+        default=None,
+        description="of an enhancer that has such a knob: more keeps more of the person; none: as published",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="what the enhancer computes in, where it allows it"
+    )
 
 
 class Write(Section):
@@ -240,13 +258,38 @@ class Resources(Section):
     )
 
 
+class NamedModels(Section):
+    """Where models that are named lie. Not part of the result: what they are is."""
+
+    store: str | None = Field(
+        default=None, description="folder or URL of the store; else DR2E_MODELS, else in the user's cache folder"
+    )
+    cache: str | None = Field(
+        default=None,
+        description="folder of each machine for copies from a store elsewhere; else DR2E_MODELS_CACHE, else in the "
+        "user's cache folder",
+    )
+    accept: tuple[str, ...] = Field(default=(), description="noncommercial models whose licence you have acknowledged")
+    pin: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 by name: any other model of that name is refused"
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _holds_no_credentials(cls, value: str | None) -> str | None:
+        if value is not None and (refused := complaint(value)):
+            raise ValueError(refused)
+        return value
+
+
 class Storage(Section):
     """fsspec options per side, such as {endpoint_url: ..., secret: ...}; never recorded or logged."""
 
     input: dict[str, Any] = Field(default_factory=dict, repr=False)
     output: dict[str, Any] = Field(default_factory=dict, repr=False)
+    models: dict[str, Any] = Field(default_factory=dict, repr=False)
 
-    @field_validator("input", "output")
+    @field_validator("input", "output", "models")
     @classmethod
     def _unshown(cls, value: dict[str, Any]) -> dict[str, Any]:
         return Unshown(value)
@@ -270,6 +313,7 @@ class Config(Section):
         default="refuse",
         description="shards that changed since they were committed: begin nothing, do them anew, or leave them alone",
     )
+    models: NamedModels = NamedModels()
     resources: Resources = Resources()
     storage: Storage = Field(default_factory=Storage, repr=False)
 
@@ -295,12 +339,12 @@ class Config(Section):
         return value
 
     def without_secrets(self) -> Config:
-        """The same without storage options, for what needs none."""
-        return self.model_copy(update={"storage": Storage()})
+        """The same without the options of input and output, for what reaches neither."""
+        return self.model_copy(update={"storage": Storage(models=self.storage.models)})
 
     def result(self) -> dict[str, Any]:
         """The settings that decide what the output holds, as JSON: not where and how wide the run works."""
-        return self.model_dump(mode="json", exclude={"input", "output", "changed", "storage", "resources"})
+        return self.model_dump(mode="json", exclude=_ELSEWHERE)
 
 
 def load(

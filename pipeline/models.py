@@ -1,4 +1,4 @@
-"""The models a configuration names: found and identified before anything starts, without loading them.
+"""The models a configuration names: found and identified before anything starts, as a rule without loading them.
 
 The weights of a run are part of its identity: their hashes go into ``run.json`` and every commit record.
 """
@@ -8,15 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from operators.enhance.contract import DEFAULTS, OptionError, Options
 from pipeline.config import Config
+from pipeline.store.copies import check_in_place
+from pipeline.store.digest import sha256_of
+from pipeline.store.errors import ModelError as ModelError  # who asks for models hears of it from here
+from pipeline.store.named import WEIGHTS, Local, find, is_stored_name, known_file, local, store_of
+from pipeline.store.record import Role
+
+if TYPE_CHECKING:
+    from pipeline.store.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +35,13 @@ GUIDED_DIFFUSION_SIZE = 256
 TRAINED_STEPS = 1000
 """T of the noise schedules of published priors."""
 
+POLICY_STEP = 10
+"""Timesteps of one of a policy's steps."""
+
 _REFIT = "fit one with 'dr2e evaluate --select --n 4 --tau 40 ...' and 'dr2e fit-selection'"
 _REMEDY = dict.fromkeys(("detector", "prior", "enhancer"), "train one with 'dr2e train'")
 _REMEDY |= {"niqe": "fit one with 'dr2e fit-niqe'", "policy": "fit one with 'dr2e fit-selection'"}
 _RETINAFACE = "detection_Resnet50_Final.pth"
-_STATE_DICTS = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
-
-
-class ModelError(ValueError):
-    """A model is missing or of another kind than its role asks for; one line naming it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,16 @@ class Model:
 
 ROLES = ("detector", "prior", "niqe", "policy", "enhancer")
 
+STORED: tuple[Role, ...] = ("detector", "prior", "enhancer")
+"""Those of them that a store may hold."""
+
 
 @dataclass(frozen=True)
 class Models:
     """The models of a run.
 
     face_size: side of the aligned faces in pixels, as the prior wants them. max_timestep: the prior was trained
-    below it.
+    below it. stored: SHA-256 by name of those that are of a store.
     """
 
     detector: Model
@@ -65,6 +75,7 @@ class Models:
     enhancer: Model
     face_size: int
     max_timestep: int = TRAINED_STEPS
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, dict[str, str]]:
         """Role to source, name, licence and sha256."""
@@ -72,24 +83,33 @@ class Models:
 
 
 def describe(config: Config) -> Models:
-    """Find and identify the models of ``config``. Raises ModelError."""
+    """Find and identify the models of ``config``. Raises ModelError, and StorageError for a store out of reach."""
     for role, source in sources(config).items():
         if "://" in source:  # not shown: it may be a signed one, and the source is recorded
-            raise ModelError(f"{role}: models are not read from URLs; download it and name the file, or use 'builtin'")
-    prior, size, max_timestep = _prior(config.restore.prior)
-    niqe, enhancer = _judge(config.restore.niqe), _enhancer(config.enhance.enhancer)
+            raise ModelError(
+                f"{role}: models are not read from URLs; 'dr2e models add' it and give its name, or name a file"
+            )
+    stored = {
+        role: _stored(config, role, source)
+        for role in STORED
+        if is_stored_name(config, source := sources(config)[role])
+    }
+    prior, size, max_timestep = _prior(config, stored.get("prior"))
+    niqe, enhancer = _judge(config.restore.niqe), _enhancer(config, stored.get("enhancer"))
     if config.restore.tau is not None and config.restore.tau >= max_timestep:
         raise ModelError(
             f"restore.tau: {config.restore.tau} is more than prior {prior.name!r} was trained at ({max_timestep})"
         )
+    _check_options(config)
     return Models(
-        detector=_detector(config.detect.detector),
+        detector=_detector(config, stored.get("detector")),
         prior=prior,
         niqe=niqe,
-        policy=_policy(config, prior, niqe, enhancer),
+        policy=_policy(config, prior, niqe, enhancer, max_timestep),
         enhancer=enhancer,
         face_size=size,
         max_timestep=max_timestep,
+        stored={record.name: record.sha256 for record in stored.values()},
     )
 
 
@@ -104,19 +124,65 @@ def sources(config: Config) -> dict[str, str]:
     }
 
 
-def _detector(source: str) -> Model:
+def local_model(config: Config, role: Role) -> Local:
+    """The model of ``role`` on this machine, ready to be loaded: a worker's side. Raises ModelError, StorageError."""
+    return local(config, role, sources(config)[role])
+
+
+def enhancer_options(config: Config) -> Options:
+    """How the enhancer is to work."""
+    return Options(config.enhance.fidelity, config.enhance.precision)
+
+
+def _stored(config: Config, role: Role, name: str) -> Record:
+    """A model of the store, which is looked at, but not copied."""
+    record = find(config, role, name)
+    check_in_place(store_of(config), record)
+    return record
+
+
+def _of_store(source: str, record: Record) -> Model:
+    return Model(source, record.name, record.licence, record.sha256)
+
+
+def _check_options(config: Config) -> None:
+    """Raises ModelError for options that the enhancer does not have. Only who gives some waits until it is loaded."""
+    options = enhancer_options(config)
+    if options == DEFAULTS:
+        return
+    from operators.training.weights import WeightsError
+    from pipeline.store.loading import enhancer_of
+
+    found = local_model(config, "enhancer")
+    try:
+        enhancer_of(found.source, "cpu", options, found.identity)
+    except (OptionError, WeightsError) as error:
+        raise ModelError(str(error)) from None
+
+
+def _detector(config: Config, record: Record | None) -> Model:
+    source = config.detect.detector
+    if record is not None:
+        return _of_store(source, record)
     kind, _, folder = source.partition(":")
-    if kind != "retinaface":
-        return _ours("detector", source)[0]
-    path = Path(folder) / _RETINAFACE
-    if not path.is_file():
-        raise ModelError(f"detector: {path} is missing; put facexlib's RetinaFace weights there, or use 'builtin'")
-    return Model(source, "RetinaFace", "MIT", _sha256([path]))
+    if kind == "retinaface":
+        path = Path(folder) / _RETINAFACE
+        if not path.is_file():
+            raise ModelError(f"detector: {path} is missing; put facexlib's RetinaFace weights there, or use 'builtin'")
+        return Model(source, "RetinaFace", "MIT", sha256_of(path))
+    if _is_foreign(source):
+        return _published(config, "detector", source)
+    return _ours("detector", source)[0]
 
 
-def _enhancer(source: str) -> Model:
+def _enhancer(config: Config, record: Record | None) -> Model:
+    source = config.enhance.enhancer
+    if record is not None:
+        return _of_store(source, record)
     if source == "none":
         return Model(source, "bicubic", "Apache-2.0", "")
+    if _is_foreign(source):
+        return _published(config, "enhancer", source)
     return _ours("enhancer", source)[0]
 
 
@@ -134,9 +200,9 @@ def _judge(source: str) -> Model:
     return Model(source, f"{name} of pyiqa", "see pyiqa; its code is noncommercial", fingerprint_of(name))
 
 
-def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model:
+def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model, max_timestep: int) -> Model:
     """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed, or
-    drawn for training."""
+    drawn for training. With another prior or enhancer it chooses as if it knew them."""
     if config.restore.select == "fixed" or config.pairs is not None:
         return Model(config.restore.policy, "none", "", "")
     policy, description = _ours("policy", config.restore.policy)
@@ -148,24 +214,63 @@ def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model
         raise ModelError(
             f"policy: {policy.name} was not fitted to the scores of {niqe.name}; {_REFIT}, or use --n and --tau"
         )
+    steps = [*description.get("probe", ()), *(tau for _, tau in description.get("pairs", ()))]
+    if steps and (most := max(steps) * POLICY_STEP) >= max_timestep:
+        raise ModelError(
+            f"policy: {policy.name} goes to tau = {most}, and prior {prior.name!r} was trained below {max_timestep}; "
+            f"{_REFIT}, or use --n and --tau"
+        )
     for role, model in (("prior", prior), ("enhancer", enhancer)):
         if model.sha256 and fitted_with.get(role) != model.sha256:
             log.warning("policy %s was fitted to another %s than %s; %s", policy.name, role, model.name, _REFIT)
     return policy
 
 
-def _prior(source: str) -> tuple[Model, int, int]:
+def _prior(config: Config, record: Record | None) -> tuple[Model, int, int]:
     """The prior, its face side, and the bound of its timesteps."""
-    path = Path(source)
-    if source == "builtin" or path.suffix == ".safetensors":
+    source = config.restore.prior
+    if record is not None:
+        size, steps = (record.settings.get(name) for name in ("size", "max_timestep"))
+        return _of_store(source, record), int(size or GUIDED_DIFFUSION_SIZE), int(steps or TRAINED_STEPS)
+    if _is_foreign(source):
+        return _published(config, "prior", source), GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
+    if source == "builtin" or Path(source).suffix in WEIGHTS:
         model, description = _ours("prior", source)
         spec = description["spec"]
         return model, int(spec["size"]), int(spec.get("max_timestep", TRAINED_STEPS))
-    if path.suffix in _STATE_DICTS:
-        if not path.is_file():
-            raise ModelError(f"prior: {path} is missing; check the path, or use 'builtin'")
-        return Model(source, path.name, "see its publisher", _sha256([path])), GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
     return (*_diffusers(source), TRAINED_STEPS)
+
+
+def _is_foreign(source: str) -> bool:
+    """Whether `source` is a weight file that is there and not of ours."""
+    path = Path(source)
+    if path.suffix.lower() not in WEIGHTS or not path.is_file():
+        return False
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return "dr2e" not in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False  # `_ours` says what is wrong with it
+
+
+def _published(config: Config, role: Role, source: str) -> Model:
+    """A checkpoint that others published, by its bytes one that is known, or else one that is recognised."""
+    sha256 = sha256_of(Path(source))
+    known = known_file(config, sha256)
+    if known is not None:
+        found, name, licence = known.role, known.name, known.licence
+    else:
+        from pipeline.store.recognise import recognise  # which reads it
+
+        try:
+            found, name, licence = recognise(Path(source)).role, Path(source).name, "see its publisher"
+        except ModelError as error:
+            raise ModelError(f"{role}: {error}") from None
+    if found != role:
+        raise ModelError(f"{role}: {source} holds a model of kind '{found}'; name one of kind '{role}'")
+    return Model(source, name, licence, sha256)
 
 
 def _diffusers(source: str) -> tuple[Model, int]:
@@ -187,7 +292,7 @@ def _diffusers(source: str) -> tuple[Model, int]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"prior: {settings} does not describe a diffusers UNet2DModel with a sample_size") from None
     weights = sorted(path for path in settings.parent.iterdir() if path.suffix in {".bin", ".safetensors"})
-    return Model(source, source.rstrip("/").rpartition("/")[2], "see its publisher", _sha256(weights)), size
+    return Model(source, source.rstrip("/").rpartition("/")[2], "see its publisher", _sha256_of_all(weights)), size
 
 
 def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
@@ -205,18 +310,14 @@ def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
     if kind != role:
         raise ModelError(f"{role}: {path} holds a model of kind '{kind}'; name one of kind '{role}'")
     name, licence = description.get("name", path.stem), description.get("licence", "unknown")
-    return Model(source, str(name), str(licence), _sha256([path])), description
+    return Model(source, str(name), str(licence), sha256_of(path)), description
 
 
-def _sha256(paths: list[Path]) -> str:
+def _sha256_of_all(paths: list[Path]) -> str:
+    """Of the bytes of several files, one after the other."""
     digest = hashlib.sha256()
     for path in paths:
-        for block in _blocks(path):
-            digest.update(block)
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            yield block

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from operators.images import ImageLimits
-from pipeline.config import Config
+from pipeline.config import Config, NamedModels
 from pipeline.events.label import label_of
 from pipeline.inputs import ShardRef
 from pipeline.members import CommitContext
@@ -19,10 +19,14 @@ from pipeline.models import Models
 from pipeline.output import Output
 from pipeline.product import Product, product_of
 from pipeline.storage import Location
+from pipeline.store.named import store_of
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
 _SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
+
+_LATER: dict[str, dict[str, Any]] = {"enhance": {"fidelity": None, "precision": "float32"}}
+"""Settings that runs were begun without, and what they did."""
 
 
 class RunMismatch(ValueError):
@@ -56,8 +60,17 @@ class Run:
         return label_of(self.output.location.url)
 
     def without_secrets(self) -> Config:
-        """Its configuration for workers that reach no storage, with the whole URL of its output."""
-        return self.config.without_secrets().model_copy(update={"output": self.output.location.url})
+        """Its configuration for workers that reach neither input nor output, with the whole URL of its output."""
+        changes = {"output": self.output.location.url, "models": self._held()}
+        return self.config.without_secrets().model_copy(update=changes)
+
+    def _held(self) -> NamedModels:
+        """Where its stored models are, whatever a worker's environment says, and that they are what was found."""
+        models = self.config.models
+        if not self.models.stored:
+            return models
+        held = {"store": store_of(self.config).url, "pin": {**models.pin, **self.models.stored}}
+        return models.model_copy(update=held)
 
     def commit_context(self) -> CommitContext:
         """What every photo's provenance repeats."""
@@ -75,6 +88,7 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": self.config.result(),
             "models": self.models.to_json(),
+            "licences_accepted": list(self.config.models.accept),
             "versions": self.versions,
             "input": {
                 "shards": len(shards),
@@ -85,7 +99,7 @@ class Run:
 
     def check(self, recorded: Mapping[str, Any]) -> None:
         """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
-        different = list(differences(recorded.get("config", {}), self.config.result()))
+        different = list(differences(_completed(recorded.get("config", {})), self.config.result()))
         for role, model in self.models.to_json().items():
             before = recorded.get("models", {}).get(role, {}).get("sha256")
             if before != model["sha256"]:
@@ -95,6 +109,15 @@ class Run:
                 f"{self.output.location.url} was begun with other settings ({'; '.join(different)}); "
                 "continue it with those, or name a new --output"
             )
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, with those that came later."""
+    completed = dict(config)
+    for section, settings in _LATER.items():
+        if isinstance(completed.get(section), Mapping):
+            completed[section] = {**settings, **completed[section]}
+    return completed
 
 
 def versions() -> dict[str, str]:

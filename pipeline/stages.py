@@ -28,13 +28,17 @@ from pipeline.config import Config, Resources
 from pipeline.events.label import label_of
 from pipeline.metrics.names import BATCH_ROWS, EVALUATIONS, Metric
 from pipeline.metrics.working import Meter
+from pipeline.models import enhancer_options, local_model
 from pipeline.records import Face, Photo, Pixels
+from pipeline.store.loading import detector_of, enhancer_of, prior_of
 from pipeline.watchdog import beat, pulse, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from operators.dr2.engine import Engine
+    from operators.dr2.prior import Prior
+    from operators.enhance.contract import Enhancer
 
 
 class Stage(ABC):
@@ -142,7 +146,7 @@ class Detect(Stage):
         use_threads(threads)
         self.face_size, self.max_faces = face_size, config.detect.max_faces
         self.limits = limits(config)
-        self.detector = load_detector(config.detect.detector, device)
+        self.detector = load_detector(config, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         for photo in photos:
@@ -180,7 +184,6 @@ class Restore(Stage):
         return 1 if config.restore.niqe.startswith("pyiqa:") else 2
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
-        from operators.dr2.checkpoints import load_prior
         from operators.quality.judge import load_judge
         from operators.quality.selection import Policy
         from operators.restoration import DegradationRemover, Fixed
@@ -189,7 +192,7 @@ class Restore(Stage):
         settings = config.restore
         fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
         self.remover = DegradationRemover(
-            load_prior(settings.prior, device=device),
+            load_prior(config, device),
             load_judge(settings.niqe, device),
             seed=config.seed,
             batch=config.resources.restore.batch,
@@ -224,12 +227,11 @@ class Enhance(Stage):
     name = "enhance"
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
-        from operators.enhance import registry
         from operators.quality.judge import load_judge
 
         use_threads(threads)
         self.face_size, self.batch = face_size, config.resources.enhance.batch
-        self.enhancer = registry.load(config.enhance.enhancer, device)
+        self.enhancer = load_enhancer(config, device)
         self.niqe = load_judge(config.restore.niqe, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
@@ -275,16 +277,21 @@ def limits(config: Config) -> ImageLimits:
     return ImageLimits(max_pixels=config.limits.max_pixels, max_bytes=config.limits.max_bytes)
 
 
-def load_detector(source: str, device: str) -> Detector:
-    """The detector "builtin", of a weight file, or of "retinaface:FOLDER"."""
-    kind, _, folder = source.partition(":")
-    if kind == "retinaface":
-        from operators.detect.retinaface import RetinaFaceDetector
+def load_detector(config: Config, device: str) -> Detector:
+    """The detector of a run."""
+    return detector_of(local_model(config, "detector").source, device)
 
-        return RetinaFaceDetector.load(folder, device)
-    from operators.detect.builtin import BuiltinDetector
 
-    return BuiltinDetector.load(source, device)
+def load_prior(config: Config, device: str) -> Prior:
+    """The prior of a run."""
+    found = local_model(config, "prior")
+    return prior_of(found.source, device, found.settings)
+
+
+def load_enhancer(config: Config, device: str) -> Enhancer:
+    """The enhancer of a run, working as its settings say."""
+    found = local_model(config, "enhancer")
+    return enhancer_of(found.source, device, enhancer_options(config), found.identity)
 
 
 def surest(detections: Sequence[Detection], most: int) -> list[Detection]:

@@ -15,8 +15,9 @@ import click
 
 from jobs.options import config_from, options_of_run
 from pipeline.config import Config, ConfigError, Resources, load
-from pipeline.models import describe, sources
+from pipeline.models import STORED, describe, sources
 from pipeline.secrecy import gives_away
+from pipeline.store.named import is_stored_name
 
 ALLOWED = ("restore", "pairs", "curate", "retry", "evaluate", "verify")
 
@@ -142,9 +143,9 @@ def _retry(params: Mapping[str, Any]) -> _Named:
     )
     _refuse_storage(now)
     _refuse_port(now.resources)
-    free = {"limits": before.limits, "resources": before.resources}
+    free = {"limits": before.limits, "resources": before.resources, "models": before.models}
     if now.model_copy(update=free) != before:
-        raise ConfigError("--set: a retry takes limits.* and resources.* alone; all else is as its run had it")
+        raise ConfigError("--set: a retry takes limits.*, resources.*, models.* alone; all else is as its run had it")
     return _Named(output)
 
 
@@ -177,7 +178,7 @@ def _refuse_port(resources: Resources) -> None:
 
 
 def _refuse_storage(config: Config) -> None:
-    if config.storage.input or config.storage.output:
+    if config.storage.input or config.storage.output or config.storage.models:
         raise ConfigError(
             f"storage: these settings may hold secrets, which are not sent; leave them out: {_FROM_THERE}"
         )
@@ -226,6 +227,10 @@ def _paths_of_models(config: Config) -> list[str]:
         kind, _, folder = source.partition(":")
         if kind in {"builtin", "none", "pyiqa"}:
             continue
+        if role in STORED and is_stored_name(config, source):
+            found += _place_of_store(config, role, source)
+            all_here &= Path(config.models.store or "").is_dir()  # a bucket may be the cluster's alone
+            continue
         path = Path(folder if kind == "retinaface" else source)
         here = path.exists()
         all_here &= here
@@ -236,6 +241,17 @@ def _paths_of_models(config: Config) -> list[str]:
     if all_here or any("://" in source for source in sources(config).values()):
         describe(config)
     return found
+
+
+def _place_of_store(config: Config, role: str, name: str) -> list[str]:
+    """The path of the store that a model is of, where it is on a disk. Raises ConfigError where none is named."""
+    store = config.models.store
+    if store is None:
+        raise ConfigError(
+            f"{role}: {name} is a model of a store, and the cluster's machines do not know which; name a bucket or a "
+            "folder that all of them see with --set models.store=URL"
+        )
+    return [] if "://" in store else [_absolute("models.store", store)]
 
 
 def _absolute(option: str, path: str) -> str:

@@ -75,7 +75,10 @@ def _load_guided_diffusion(path: Path, size: int, device: str | torch.device, pr
         raise WeightsError(f"not a readable PyTorch state dict: {path} ({type(error).__name__})") from error
     if not isinstance(state, dict) or not looks_like_guided_diffusion(state):
         raise WeightsError(f"{path} is not a U-Net in the guided-diffusion layout (no time_embed, input_blocks)")
-    network, learned = to_diffusers(state, size)
+    try:
+        network, learned = to_diffusers(state, size)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
     spec = PriorSpec(size, "epsilon", "learned_range" if learned else "fixed_small")
     return Prior(
         network, spec, Schedule.linear(),

@@ -32,7 +32,7 @@ class Degrade(Stage):
         self.face_size, self.size, self.seed = face_size, evaluation.evaluate.size, config.seed
         self.settings_of = evaluation.settings_of
         self.limits = limits(config)
-        self.detector = load_detector(config.detect.detector, device)
+        self.detector = load_detector(config, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         for photo in photos:

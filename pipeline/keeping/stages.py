@@ -38,7 +38,7 @@ class EnhanceAndKeep(Enhance):
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         super().__init__(config, face_size, device, threads)
         self.keep = of_keeping(config)
-        self.detector = load_detector(config.detect.detector, device)
+        self.detector = load_detector(config, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         super().work(photos)

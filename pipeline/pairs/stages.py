@@ -14,7 +14,7 @@ from pipeline.config import Config, Pairs
 from pipeline.labels import LabelError, the_face
 from pipeline.metrics.names import Metric
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, finite, limits, load_detector, of_engine, to_unit_range, use_threads
+from pipeline.stages import Stage, finite, limits, load_detector, load_prior, of_engine, to_unit_range, use_threads
 from pipeline.watchdog import beat, pulse
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Target(Stage):
         pairs = of_pairs(config)
         self.face_size, self.size, self.limits = face_size, pairs.size, limits(config)
         self.gate = gate.Gate(**pairs.gate.model_dump(exclude={"duplicates"}))
-        self.detector = load_detector(config.detect.detector, device)
+        self.detector = load_detector(config, device)
         self.niqe = None if pairs.gate.niqe is None else load_judge(config.restore.niqe, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
@@ -74,13 +74,12 @@ class MakePairs(Stage):
     name = "pair"
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
-        from operators.dr2.checkpoints import load_prior
         from operators.pairs.maker import PairMaker
 
         use_threads(threads)
         pairs = of_pairs(config)
         self.mixture, self.per_face, self.device = pairs.mixture(), pairs.per_face, device
-        prior = load_prior(config.restore.prior, device=device) if self.mixture.weights.get("dr2") else None
+        prior = load_prior(config, device) if self.mixture.weights.get("dr2") else None
         self.maker = PairMaker(face_size, prior, seed=config.seed, batch=config.resources.restore.batch)
 
     def totals(self) -> Mapping[Metric, float]:

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_models import guided_diffusion, small_enhancer
 
+from operators.enhance.contract import Identity
 from operators.training.weights import save_weights
 from pipeline.config import Config, build
-from pipeline.models import ROLES, ModelError, describe
+from pipeline.models import ROLES, ModelError, describe, local_model
+from pipeline.run import Run, RunMismatch
+from pipeline.store.install import Told, add
+from pipeline.store.places import open_store
 
 
 @pytest.fixture
@@ -130,3 +135,88 @@ def test_a_judge_of_pyiqa_is_known_by_name_and_version(models):
         describe(config(models, niqe="pyiqa:piqe"))
     with pytest.raises(ModelError, match="niqe: 'piqqe' is no no-reference metric of pyiqa"):
         describe(config(models, niqe="pyiqa:piqqe", n=4, tau=40))
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store with an enhancer and a prior in a published layout."""
+    monkeypatch.setenv("DR2E_MODELS", str(tmp_path / "store"))
+    torch.save(guided_diffusion(), tmp_path / "adm.pt")
+    kept = open_store()
+    for path, told in (
+        (small_enhancer(tmp_path / "e.safetensors"), Told(name="sharp")),
+        (tmp_path / "adm.pt", Told(name="adm", licence="MIT", settings={"size": 64})),
+    ):
+        add(kept, str(path), tmp_path / "copies", lambda done, total: None, told)
+    return kept
+
+
+def test_models_of_a_store_are_described_by_their_records(models, store):
+    found = describe(config(models, prior="adm", enhancer="sharp", n=4, tau=40))
+    assert (found.prior.source, found.prior.name, found.prior.licence) == ("adm", "adm", "MIT")
+    assert (found.face_size, found.max_timestep) == (64, 1000)
+    assert found.enhancer.sha256 == store.find("sharp").sha256
+    assert found.stored == {"adm": found.prior.sha256, "sharp": found.enhancer.sha256}
+
+
+def test_workers_are_held_to_what_was_described(models, store, monkeypatch):
+    chosen = config(models, prior="adm", enhancer="sharp", n=4, tau=40)
+    run = Run(chosen, describe(chosen))
+    workers = run.without_secrets()
+    monkeypatch.setenv("DR2E_MODELS", "/of/another/machine")
+    found = local_model(workers, "prior")
+    assert (Path(found.source).name, found.settings) == ("adm.pt", {"size": 64})
+    assert found.identity == Identity("adm", "MIT", run.models.prior.sha256)
+    store.remove("sharp")
+    other = small_enhancer(models / "other.safetensors", seed=2)
+    add(store, str(other), models / "copies", lambda done, total: None, Told(name="sharp"))
+    with pytest.raises(ModelError, match=r"sharp of .* is not any more what the run began with"):
+        local_model(workers, "enhancer")
+    monkeypatch.setenv("DR2E_MODELS", store.url)
+    assert local_model(chosen, "enhancer").identity.fingerprint == sha256(other)
+
+
+def test_a_name_that_is_not_stored_says_how_to_get_it(models, store):
+    for name, told in [
+        ("gfpgan-1.4", "gfpgan-1.4 is not in the store .*; get it with 'dr2e models pull gfpgan-1.4'"),
+        ("sparnethd", r".*download SPARNetHD_V4_Attn2D_net_H-epoch10\.pth as https://.* says, and 'dr2e models add"),
+        ("sharpest", "'sharpest' is no file and no folder here, and not in the store"),
+        ("adm", "adm of .* is a model of kind 'prior'; name one of kind 'enhancer'"),
+    ]:
+        with pytest.raises(ModelError, match=f"enhancer: {told}"):
+            describe(config(models, enhancer=name, n=4, tau=40))
+
+
+def test_a_name_may_be_a_folder_that_is_here(models, store, monkeypatch):
+    monkeypatch.chdir(models)
+    (models / "ddpm").mkdir()
+    (models / "ddpm" / "config.json").write_text(json.dumps({"sample_size": 256}))
+    assert describe(config(models, prior="ddpm", n=4, tau=40)).face_size == 256
+
+
+def test_options_that_an_enhancer_does_not_have_are_refused_before_a_run(models, store):
+    for source in ("sharp", "builtin", "none"):
+        for option, told in [({"fidelity": 0.5}, "has no such knob"), ({"precision": "bfloat16"}, "not bfloat16")]:
+            chosen = config(models, enhancer=source, n=4, tau=40)
+            chosen = chosen.model_copy(update={"enhance": chosen.enhance.model_copy(update=option)})
+            with pytest.raises(ModelError, match=rf"enhance\.{next(iter(option))}: .*{told}"):
+                describe(chosen)
+
+
+def test_options_are_part_of_the_result_and_runs_from_before_them_go_on(models):
+    chosen = config(models, n=4, tau=40)
+    run = Run(chosen, describe(chosen))
+    record = run.record([])
+    assert record["config"]["enhance"]["fidelity"] is None and "models" not in record["config"]
+    del record["config"]["enhance"]["fidelity"], record["config"]["enhance"]["precision"]
+    run.check(record)
+    with pytest.raises(RunMismatch, match=r'enhance\.precision was "bfloat16", is "float32"'):
+        run.check({**record, "config": {**record["config"], "enhance": {"precision": "bfloat16"}}})
+
+
+def test_a_policy_that_goes_beyond_a_prior_is_told_before_the_run(models):
+    description = {"kind": "policy", "name": "far", "pairs": [[4, 20], [8, 50]], "probe": [2]}
+    fitted = {kind: {"sha256": sha256(models / f"{kind}.safetensors")} for kind in ("prior", "niqe", "enhancer")}
+    save_weights(models / "policy.safetensors", {"x": torch.ones(2)}, {**description, "fitted_with": fitted})
+    with pytest.raises(ModelError, match="far goes to tau = 500, and prior 'my prior' was trained below 500"):
+        describe(config(models))

@@ -1,0 +1,1 @@
+"""What `dr2e models` shows."""

@@ -1,0 +1,1 @@
+"""Models by name: what is published, where it is kept, and how a worker gets it."""

@@ -1,0 +1,120 @@
+"""What a file of weights is, told by the names of its tensors and then by loading it with what a run loads it with.
+
+A kind of model that runs can use is one entry of `KINDS`; enhancers come from their registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.store.errors import ModelError
+from pipeline.store.record import Role
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """name, licence: as a file of ours says itself, "" for others. settings: see `Record`. file: the name its loader
+    looks for, None where any will do."""
+
+    role: Role
+    architecture: str
+    name: str = ""
+    licence: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model that is no enhancer. recognises: by the names and shapes of its tensors alone."""
+
+    role: Role
+    architecture: str
+    recognises: Callable[[State], bool]
+    file: str | None = None
+
+
+def _is_guided_diffusion(state: State) -> bool:
+    from operators.dr2.guided_diffusion import looks_like_guided_diffusion
+
+    return looks_like_guided_diffusion(state)
+
+
+def _is_retinaface(state: State) -> bool:
+    return "BboxHead.0.conv1x1.weight" in state and "body.conv1.weight" in state
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("prior", "guided-diffusion", _is_guided_diffusion),
+    Kind("detector", "RetinaFace ResNet-50", _is_retinaface, "detection_Resnet50_Final.pth"),
+)
+
+
+def recognise(path: Path) -> Recognised:
+    """What the file at `path` is; it is read, and nothing in it is run.
+
+    Raises ModelError for what is damaged, no weights, or of no architecture that is known.
+    """
+    from operators.enhance.registry import ARCHITECTURES
+    from operators.training.weights import WeightsError, is_ours
+    from operators.weights.reading import read_state
+
+    try:
+        state = read_state(path)
+        if is_ours(path):
+            return _ours(path)
+    except WeightsError as error:
+        raise ModelError(str(error)) from None
+    for kind in KINDS:
+        if kind.recognises(state):
+            return Recognised(kind.role, kind.architecture, file=kind.file)
+    for architecture in ARCHITECTURES:
+        if architecture.recognises(state):
+            return Recognised("enhancer", architecture.name)
+    known = ", ".join([kind.architecture for kind in KINDS] + [architecture.name for architecture in ARCHITECTURES])
+    first = ", ".join(sorted(state)[:3])
+    raise ModelError(f"{path} is of no architecture that is known here ({known}); its tensors are called {first}, ...")
+
+
+def try_load(folder: Path, file: str, role: Role, settings: Mapping[str, Any]) -> None:
+    """Load a model as a run does, on the CPU, and forget it. Raises ModelError when that fails."""
+    from operators.training.weights import WeightsError
+    from pipeline.store.loading import detector_of, enhancer_of, prior_of
+
+    path = folder / file
+    try:
+        if role == "enhancer":
+            enhancer_of(str(path), "cpu")
+        elif role == "prior":
+            prior_of(str(folder if file == DIFFUSERS else path), "cpu", settings)
+        elif role == "detector":
+            detector_of(str(path), "cpu")
+    except WeightsError as error:
+        raise ModelError(str(error)) from None
+
+
+DIFFUSERS = "config.json"
+"""The file that tells a folder in diffusers' layout."""
+
+
+def _ours(path: Path) -> Recognised:
+    """A file of `dr2e train`."""
+    from operators.training.weights import load_weights
+
+    _, description = load_weights(path)
+    kind, settings = description.get("kind"), {}
+    if kind not in ("prior", "enhancer", "detector"):
+        raise ModelError(f"{path} holds a {kind!r} model, which a run takes by its path and not from a store")
+    if kind == "prior":
+        spec = description["spec"]
+        settings = {"size": spec["size"], "max_timestep": spec.get("max_timestep", 1000)}
+    name, licence = str(description.get("name", path.stem)), str(description.get("licence", "unknown"))
+    return Recognised(kind, f"dr2e {kind}", name, licence, settings)
