@@ -25,7 +25,7 @@ NAME = "GPEN"
 _COARSEST = 4  # px
 _RATE = 0.01  # of the network that maps styles, against the others'
 _GPU_BATCH = 8
-_BYTES_PER_PIXEL = 0
+_BYTES_PER_PIXEL = 3_120  # measured at 512 px on a CPU, weights left out
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,11 @@ def network_of(state: State) -> tuple[GPEN, Sizes]:
 
     Raises ValueError and RuntimeError where keys and shapes do not make one up.
     """
+    # modulated weights are published with a dimension for the faces of a batch, which all share one weight here
+    state = {key: value.squeeze(0) if value.ndim == 5 else value for key, value in state.items()}
     stages = count(state, "generator.to_rgbs")
-    channels = [side(state, "generator.conv1.conv.weight", 1)]
-    channels += [side(state, f"generator.convs.{2 * stage}.conv.weight", 1) for stage in range(stages)]
+    channels = [side(state, "generator.conv1.conv.weight")]
+    channels += [side(state, f"generator.convs.{2 * stage}.conv.weight") for stage in range(stages)]
     encoders = len({name for key in state if (name := key.split(".")[0]).startswith("ecd")})
     if encoders != len(channels):
         raise ValueError(f"it takes faces of {_COARSEST << (encoders - 1)} px and returns {_COARSEST << stages} px")
@@ -171,6 +173,6 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
     return NetworkEnhancer(network, descriptor, device, options=options, gpu_batch=_GPU_BATCH)
 
 
-GPEN_FACES = Architecture(NAME, _recognises, _build)
+ARCHITECTURE = Architecture(NAME, _recognises, _build)
 """Of any size. Checkpoints of the same network for other work (colourisation, inpainting, faces from segmentations)
 have the same keys: only who names the file can tell."""

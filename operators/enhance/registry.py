@@ -23,10 +23,10 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pkl", ".bin")
 """Of files that hold weights."""
 
 ARCHITECTURES: tuple[Architecture, ...] = (
-    sparnet.SPARNET,
+    sparnet.ARCHITECTURE,
     vqfr.V1,
     vqfr.V2,
-    gpen.GPEN_FACES,
+    gpen.ARCHITECTURE,
 )
 """Published ones, the first that recognises a checkpoint builds it."""
 

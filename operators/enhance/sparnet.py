@@ -189,5 +189,5 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
 
 _BYTES_PER_PIXEL = 0
 
-SPARNET = Architecture(NAME, _recognises, _build)
+ARCHITECTURE = Architecture(NAME, _recognises, _build)
 """Recognised by its encoder's blocks of attention; the file may hold spectral norms or weights that were folded."""

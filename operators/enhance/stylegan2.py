@@ -109,7 +109,7 @@ class Modulated(nn.Module):
         self, inputs: int, outputs: int, kernel: int, style: int, *, normed: bool = True, up: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(1, outputs, inputs, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
         self.modulation = Linear(style, inputs)
         self.scale, self.padding, self.normed = 1.0 / math.sqrt(inputs * kernel**2), kernel // 2, normed
         self.blur = Smooth(1) if up else None
@@ -117,7 +117,7 @@ class Modulated(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x: (B, inputs, H, W); style: (B, style) -> (B, outputs, H, W), or twice the size with `up`."""
         scales = self.modulation(style)
-        weight = self.weight[0] * self.scale
+        weight = self.weight * self.scale
         x = x * scales[:, :, None, None]
         if self.blur is None:
             x = functional.conv2d(x, weight, padding=self.padding)
