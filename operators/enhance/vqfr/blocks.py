@@ -112,15 +112,22 @@ def convolution(state: State, name: str) -> nn.Conv2d:
     return nn.Conv2d(side(state, weight, 1), side(state, weight), kernel, padding=kernel // 2)
 
 
-def nearest(features: Tensor, codes: Tensor) -> Tensor:
-    """The number of the code nearest to each place's features. features: (B, C, H, W); codes: (N, C) -> (B, H, W)."""
-    places = features.movedim(1, -1)
-    # the square of a place's own features is the same for every code
-    distances = codes.square().sum(1) - 2 * places @ codes.T
-    return distances.argmin(-1)
+class Codebook(nn.Module):
+    """The words a face is told in."""
 
+    def __init__(self, state: State, name: str) -> None:
+        super().__init__()
+        codes = f"{name}.embedding.weight"
+        self.embedding = nn.Embedding(side(state, codes), side(state, codes, 1))
 
-def looked_up(codes: nn.Embedding, chosen: Tensor) -> Tensor:
-    """(B, H, W) numbers -> (B, C, H, W) codes."""
-    found: Tensor = codes(chosen)
-    return found.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+    def nearest(self, features: Tensor) -> Tensor:
+        """The number of the code nearest to each place's features: (B, C, H, W) -> (B, H, W)."""
+        places, codes = features.movedim(1, -1), self.embedding.weight
+        # the square of a place's own features is the same for every code
+        distances = codes.square().sum(1) - 2 * places @ codes.T
+        return distances.argmin(-1)
+
+    def looked_up(self, chosen: Tensor) -> Tensor:
+        """(B, H, W) numbers -> (B, C, H, W) codes."""
+        found: Tensor = self.embedding(chosen)
+        return found.movedim(-1, 1).contiguous(memory_format=torch.channels_last)

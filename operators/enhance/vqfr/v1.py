@@ -6,16 +6,17 @@ arXiv 2205.06803.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
 from operators.enhance.architecture import State
 from operators.enhance.layout import children, placed, side
 from operators.enhance.vqfr.blocks import (
+    Codebook,
     convolution,
     group_norm,
-    looked_up,
-    nearest,
     residual,
     resized,
     sequence,
@@ -74,19 +75,17 @@ class Encoder(nn.Module):
         return encoded
 
 
-class Quantizer(nn.Module):
+class Quantizer(Codebook):
     """Features -> the nearest codes."""
 
     def __init__(self, state: State, name: str) -> None:
-        super().__init__()
+        super().__init__(state, name)
         self.quant_conv = convolution(state, f"{name}.quant_conv")
         self.post_quant_conv = convolution(state, f"{name}.post_quant_conv")
-        codes = f"{name}.embedding.weight"
-        self.embedding = nn.Embedding(side(state, codes), side(state, codes, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        chosen = nearest(self.quant_conv(features), self.embedding.weight)
-        quantized: Tensor = self.post_quant_conv(looked_up(self.embedding, chosen))
+        chosen = self.nearest(self.quant_conv(features))
+        quantized: Tensor = self.post_quant_conv(self.looked_up(chosen))
         return quantized
 
 
@@ -144,21 +143,19 @@ class VQFRv1(nn.Module):
 
     def __init__(self, state: State, levels: int) -> None:
         super().__init__()
-        self.inpfeat_extraction = nn.Module()
-        self.inpfeat_extraction.conv = convolution(state, "inpfeat_extraction.conv")
+        self.inpfeat_extraction = nn.Sequential(OrderedDict(conv=convolution(state, "inpfeat_extraction.conv")))
         self.encoder = Encoder(state, levels)
         last = level_name(levels - 1)
-        self.quantizer = nn.Module()
-        self.quantizer.quantize_dict = nn.ModuleDict({last: Quantizer(state, f"quantizer.quantize_dict.{last}")})
+        quantizer = nn.Sequential(OrderedDict({last: Quantizer(state, f"quantizer.quantize_dict.{last}")}))
+        self.quantizer = nn.Sequential(OrderedDict(quantize_dict=quantizer))
         self.decoder = TextureDecoder(state, levels)
         self.main_decoder = MainDecoder(state, levels)
 
     def forward(self, faces: Tensor) -> Tensor:
         # A rounded distance may be nearest to another code, which is another texture: codes are chosen in float32.
         with torch.autocast(faces.device.type, enabled=False):
-            (quantizer,) = self.quantizer.quantize_dict.values()
-            codes = quantizer(self.encoder(faces))
-        restored: Tensor = self.main_decoder(self.decoder(codes), self.inpfeat_extraction.conv(faces), faces)
+            codes = self.quantizer(self.encoder(faces))
+        restored: Tensor = self.main_decoder(self.decoder(codes), self.inpfeat_extraction(faces), faces)
         return restored
 
 

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from operators.enhance.architecture import State
-from operators.enhance.layout import children, count, placed, side
+from operators.enhance.layout import children, count, placed
 from operators.enhance.vqfr.blocks import (
+    Codebook,
     Double,
     Halve,
     convolution,
     group_norm,
-    looked_up,
-    nearest,
     residual,
     sequence,
 )
@@ -102,10 +101,8 @@ class VQFRv2(nn.Module):
         super().__init__()
         self.inpfeat_extraction = convolution(state, "inpfeat_extraction")
         self.encoder = Encoder(state)
-        codes = "quantizer.embedding.weight"
-        number, channels = side(state, codes), side(state, codes, 1)
-        self.quantizer = nn.Module()
-        self.quantizer.embedding = nn.Embedding(number, channels)
+        self.quantizer = Codebook(state, "quantizer")
+        number, channels = self.quantizer.embedding.weight.shape
         predicted = bool(children(state, "feat2index"))
         self.feat2index = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, number)) if predicted else None
         self.decoder = TextureDecoder(state)
@@ -116,7 +113,7 @@ class VQFRv2(nn.Module):
         # A rounded number may choose another code, which is another texture: codes are chosen in float32.
         with torch.autocast(faces.device.type, enabled=False):
             features = self.encoder(faces)
-            codes = looked_up(self.quantizer.embedding, self._choose(features))
+            codes = self.quantizer.looked_up(self._choose(features))
         textures = self.decoder(codes)
         finest = textures[-1]
         if fidelity:
@@ -126,7 +123,7 @@ class VQFRv2(nn.Module):
 
     def _choose(self, features: Tensor) -> Tensor:
         if self.feat2index is None:
-            return nearest(features, self.quantizer.embedding.weight)
+            return self.quantizer.nearest(features)
         scores: Tensor = self.feat2index(features.movedim(1, -1))
         return scores.argmax(-1)
 

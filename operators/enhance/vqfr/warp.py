@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
@@ -41,9 +43,10 @@ class Warp(nn.Module):
         convolved: whether these features go through a convolution when they are made smaller."""
         super().__init__()
         self.halvings = halvings
-        self.downsample = nn.Module() if convolved else None
-        if self.downsample is not None:
-            self.downsample.conv = nn.Conv2d(shown, shown, 3, padding=1)
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        if convolved:
+            parts["conv"] = nn.Conv2d(shown, shown, 3, padding=1)
+        self.downsample = nn.Sequential(parts)
         self.offset_conv1 = nn.Sequential(
             nn.Conv2d(channels + shown, channels, 1),
             group_norm(channels),
@@ -65,9 +68,7 @@ class Warp(nn.Module):
         """
         if self.halvings:
             face = resized(face, (face.shape[-2] >> self.halvings, face.shape[-1] >> self.halvings))
-        if self.downsample is not None:
-            face = self.downsample.conv(face)
-        guide = self.offset_conv1(torch.cat((face, textures), dim=1))
+        guide = self.offset_conv1(torch.cat((self.downsample(face), textures), dim=1))
         if before is not None:
             # an offset in pixels is twice as many where pixels are half as large
             doubled = functional.interpolate(before, scale_factor=2.0, mode="bilinear", align_corners=False) * 2
