@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from operators import weights
+from operators.enhance import codeformer, gfpgan, restoreformer
 from operators.enhance.architecture import Architecture
 from operators.enhance.bicubic import BicubicEnhancer
 from operators.enhance.builtin import BuiltinEnhancer
@@ -21,7 +22,11 @@ from operators.weights.reading import read_state
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pkl", ".bin")
 """Of files that hold weights."""
 
-ARCHITECTURES: tuple[Architecture, ...] = ()
+ARCHITECTURES: tuple[Architecture, ...] = (
+    gfpgan.ARCHITECTURE,
+    codeformer.ARCHITECTURE,
+    restoreformer.ARCHITECTURE,
+)
 """Published ones, the first that recognises a checkpoint builds it."""
 
 

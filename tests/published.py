@@ -1,0 +1,45 @@
+"""Checkpoints as their publishers lay them out, with weights drawn from their names: no order of drawing matters."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def normal(name: str, shape: Sequence[int]) -> np.ndarray:
+    """Standard normal numbers of float32 that belong to `name`."""
+    seed = zlib.crc32(("dev:" + name).encode())
+    return np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
+
+
+def weight(key: str, shape: Sequence[int]) -> Tensor:
+    """The tensor called `key`: of unit gain with two dimensions or more; a gain about 1, or a small bias, with one."""
+    drawn = normal(key, shape)
+    if len(shape) > 1:
+        drawn = drawn / np.sqrt(np.prod(shape[1:]))
+    elif key.endswith(".weight"):
+        drawn = 1 + 0.1 * drawn
+    else:
+        drawn = 0.1 * drawn
+    return torch.from_numpy(np.asarray(drawn, np.float32))
+
+
+def seeded(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """A state dict with a tensor of each key's shape."""
+    return {key: weight(key, shape) for key, shape in shapes.items()}
+
+
+def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The keys of a network's floating-point tensors, and their shapes."""
+    return {key: tuple(value.shape) for key, value in network.state_dict().items() if value.is_floating_point()}
+
+
+def save(path: Path, state: Mapping[str, Tensor], wrapper: str = "") -> Path:
+    """Write a checkpoint of PyTorch with `state` at its top, or under `wrapper` such as "params_ema"."""
+    torch.save({wrapper: dict(state)} if wrapper else dict(state), path)
+    return path
