@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from pipeline.config import Config
+from pipeline.config import DR2, Config
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ ROLES = ("detector", "prior", "niqe", "policy", "enhancer")
 class Models:
     """The models of a run.
 
-    face_size: side of the aligned faces in pixels, as the prior wants them. max_timestep: the prior was trained
-    below it.
+    face_size: side of the aligned faces in pixels, as the prior wants them, or another remover. max_timestep: the prior
+    was trained below it. remover: what removes degradation where DR2 does not; then there is no prior and no policy.
     """
 
     detector: Model
@@ -65,10 +65,12 @@ class Models:
     enhancer: Model
     face_size: int
     max_timestep: int = TRAINED_STEPS
+    remover: Model | None = None
 
     def to_json(self) -> dict[str, dict[str, str]]:
         """Role to source, name, licence and sha256."""
-        return {role: asdict(getattr(self, role)) for role in ROLES}
+        other = {} if self.remover is None else {"remover": asdict(self.remover)}
+        return other | {role: asdict(getattr(self, role)) for role in ROLES}
 
 
 def describe(config: Config) -> Models:
@@ -76,7 +78,7 @@ def describe(config: Config) -> Models:
     for role, source in sources(config).items():
         if "://" in source:  # not shown: it may be a signed one, and the source is recorded
             raise ModelError(f"{role}: models are not read from URLs; download it and name the file, or use 'builtin'")
-    prior, size, max_timestep = _prior(config.restore.prior)
+    remover, prior, size, max_timestep = _removal(config)
     niqe, enhancer = _judge(config.restore.niqe), _enhancer(config.enhance.enhancer)
     if config.restore.tau is not None and config.restore.tau >= max_timestep:
         raise ModelError(
@@ -90,6 +92,7 @@ def describe(config: Config) -> Models:
         enhancer=enhancer,
         face_size=size,
         max_timestep=max_timestep,
+        remover=remover,
     )
 
 
@@ -101,6 +104,7 @@ def sources(config: Config) -> dict[str, str]:
         "niqe": config.restore.niqe,
         "policy": config.restore.policy,
         "enhancer": config.enhance.enhancer,
+        "remover": config.restore.remover,
     }
 
 
@@ -137,7 +141,7 @@ def _judge(source: str) -> Model:
 def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model:
     """The policy, which knows the scores of one judge and the candidates of one prior; none when the pair is fixed, or
     drawn for training."""
-    if config.restore.select == "fixed" or config.pairs is not None:
+    if config.restore.select == "fixed" or config.pairs is not None or config.restore.remover != DR2:
         return Model(config.restore.policy, "none", "", "")
     policy, description = _ours("policy", config.restore.policy)
     try:
@@ -152,6 +156,22 @@ def _policy(config: Config, prior: Model, niqe: Model, enhancer: Model) -> Model
         if model.sha256 and fitted_with.get(role) != model.sha256:
             log.warning("policy %s was fitted to another %s than %s; %s", policy.name, role, model.name, _REFIT)
     return policy
+
+
+def _removal(config: Config) -> tuple[Model | None, Model, int, int]:
+    """What stands for DR2, if anything does; the prior; the face side, and the bound of the prior's timesteps."""
+    source = config.restore.remover
+    if source == DR2:
+        return (None, *_prior(config.restore.prior))
+    from operators.swinir_remover import face_size  # imports torch
+    from operators.training.weights import WeightsError
+
+    try:
+        size = face_size(Path(source))
+    except WeightsError as error:
+        raise ModelError(f"remover: {error}") from None
+    remover = Model(source, Path(source).name, "see its publisher", _sha256([Path(source)]))
+    return remover, Model(config.restore.prior, "none", "", ""), size, TRAINED_STEPS
 
 
 def _prior(source: str) -> tuple[Model, int, int]:

@@ -22,7 +22,7 @@ from pipeline.storage import Location
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
-_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
+_SOURCES = {"detect.detector", "restore.remover", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
 
 
 class RunMismatch(ValueError):

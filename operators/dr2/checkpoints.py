@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ def load_prior(
     *,
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
+    size: int | None = None,
     undeclared: Undeclared = UNDECLARED,
 ) -> Prior:
     """Load a prior.
@@ -47,14 +48,15 @@ def load_prior(
     source: ``"builtin"``; a ``.safetensors`` file of ours; a folder in diffusers' layout or a hub name such as
         ``google/ddpm-celebahq-256``; or a state dict in the guided-diffusion layout (ILVR, P2-weighting and DR2
         checkpoints), as ``.pt``, ``.pth``, ``.pkl``, ``.ckpt``, ``.bin`` or ``.safetensors``.
-    undeclared: what a guided-diffusion file does not say of itself.
+    undeclared: what a guided-diffusion file does not say of itself; size: that of its faces, if not as there.
     Raises WeightsError, one line, when the source is missing, unreadable, unsafe or of another kind.
     """
     path = Path(source)
     if source == "builtin" or (path.suffix == ".safetensors" and is_ours(path)):
         return _load_ours(resolve(source, "prior"), device, precision)
     if path.suffix in STATE_DICTS:
-        return _load_guided_diffusion(path, undeclared, device, precision)
+        told = undeclared if size is None else replace(undeclared, size=size)
+        return _load_guided_diffusion(path, told, device, precision)
     return _load_diffusers(source, device, precision)
 
 

@@ -36,6 +36,22 @@ class Undeclared:
     attention: AttentionOrder = "legacy"
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
 
+    @staticmethod
+    def of(settings: Mapping[str, object]) -> Undeclared:
+        """From plain values; what is not among them is as published. Raises WeightsError for a value that is none."""
+        known = {name: settings[name] for name in ("size", *_CHOICES) if settings.get(name) is not None}
+        for name, value in known.items():
+            allowed = _CHOICES.get(name)
+            if value not in allowed if allowed else type(value) is not int:
+                raise WeightsError(f"{name} is {value!r}; it takes {' or '.join(allowed) if allowed else 'pixels'}")
+        return Undeclared(**known)  # type: ignore[arg-type]
+
+
+_CHOICES = {
+    "schedule": ("linear", "cosine"),
+    "attention": ("legacy", "new"),
+    "variance": ("fixed_small", "fixed_large"),
+}
 
 UNDECLARED = Undeclared()
 
