@@ -28,6 +28,7 @@ NAME = "SwinIR"
 _BLOCK = "layers.0.residual_group.blocks.0"
 _MASK = "layers.0.residual_group.blocks.1.attn_mask"  # (windows of a training image, w^2, w^2)
 _AT_ONCE = 8  # faces between two signs of life
+_MEMORY = 150_994_944  # bytes of the tensors alive at once for a face of 512 px, counted without computing
 
 
 class SwinIRRemover:
@@ -133,6 +134,7 @@ def _build(state: State, identity: ModelIdentity, device: torch.device, options:
         precisions=("float32",),
         fingerprint=identity.fingerprint,
         architecture=NAME,
+        memory=_MEMORY if size == 512 else 0,
     )
     return NetworkEnhancer(network(NAME, state), descriptor, device, options=options)
 

@@ -28,6 +28,10 @@ _KEYS = frozenset(
     }
 )
 
+_MEMORY = 588_254_208
+"""Bytes of the tensors that are alive at once for a face of 512 px, counted without computing; what libraries need to
+work comes on top."""
+
 
 class CodeFormerEnhancer(NetworkEnhancer):
     """CodeFormer behind the enhancer contract; `fidelity` is the paper's w. As published, the colours of its words are
@@ -53,6 +57,7 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
         precisions=("float32",),
         fingerprint=identity.fingerprint,
         architecture=NAME,
+        memory=_MEMORY,
         fidelity=Fidelity(low=0.0, high=1.0, default=0.5),
     )
     return CodeFormerEnhancer(network(NAME, state), descriptor, device, options=options)

@@ -24,6 +24,10 @@ _FULL = 512  # channels where the published generator is widest
 _FIRST = "conv_body_first.0.weight"  # of version 1, whose layers are nested one deeper
 _FACTOR = 2  # the generator's channel multiplier, where a network is too small to tell it
 
+_MEMORY = 562_806_784
+"""Bytes of the tensors that are alive at once for a face of 512 px, counted without computing; what libraries need to
+work comes on top."""
+
 
 class GfpganEnhancer(NetworkEnhancer):
     """GFPGAN behind the enhancer contract, with the noise that its checkpoint holds."""
@@ -59,6 +63,7 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
         precisions=("float32",),
         fingerprint=identity.fingerprint,
         architecture=NAME,
+        memory=_MEMORY if settings["out_size"] == 512 else 0,
     )
     return GfpganEnhancer(network, descriptor, device, options=options)
 

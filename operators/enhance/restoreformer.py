@@ -29,6 +29,10 @@ _KEYS = frozenset(
 _TRAINED = "vqvae."
 """What precedes the network's keys where the whole of its training was saved, losses included."""
 
+_MEMORY = 722_208_768
+"""Bytes of the tensors that are alive at once for a face of 512 px, counted without computing; what libraries need to
+work comes on top."""
+
 
 class RestoreFormerEnhancer(NetworkEnhancer):
     """RestoreFormer behind the enhancer contract."""
@@ -59,6 +63,7 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
         precisions=("float32",),
         fingerprint=identity.fingerprint,
         architecture=NAME,
+        memory=_MEMORY,
     )
     return RestoreFormerEnhancer(network(NAME, _network_of(state)), descriptor, device, options=options)
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from operators.dr2.checkpoints import load_prior, save_prior
-from operators.dr2.engine import CPU_BATCH
+from operators.dr2.engine import Engine, Trajectory
 from operators.dr2.guided_diffusion import Undeclared, to_diffusers
 from operators.dr2.noise import FaceNoise
 from operators.dr2.prior import Prior, PriorSpec
-from operators.dr2.sampler import sample
+from operators.dr2.sampler import Walk
 from operators.dr2.schedule import Schedule
 from operators.training.weights import WeightsError, save_weights
 
@@ -227,11 +227,12 @@ def test_a_published_256_px_prior_restores_a_face(tmp_path: Path) -> None:
 
 def one_step(prior: Prior) -> None:
     """DR2 at N = 8 from one step to the next, and the time of an evaluation."""
-    face = torch.tanh(torch.from_numpy(published.normal("input:face", (1, 3, prior.size, prior.size))))
-    schedule, started = prior.schedule.respaced(100), time.perf_counter()
-    settings: dict[str, Any] = {"n": 8, "omega": 10, "taus": [9], "noise": [FaceNoise(0, "face", 0)]}
-    x0 = sample(prior, schedule, face, **settings)[9]
-    print(f"\n{prior.name}: {(time.perf_counter() - started) / 2:.1f} s an evaluation of {CPU_BATCH}", end=" ")
+    face = torch.tanh(torch.from_numpy(published.normal("input:face", (3, prior.size, prior.size))))
+    walk = Walk(Trajectory(face, FaceNoise(0, "face", 0), 8, (10, 9), frozenset([9])))
+    started = time.perf_counter()
+    Engine(prior, prior.schedule.respaced(100), slots=1, batch=1).run([walk])
+    print(f"\n{prior.name}: {(time.perf_counter() - started) / 2:.1f} s an evaluation of one face", end=" ")
+    x0 = walk.found[9]
     assert x0.shape == face.shape
     assert torch.isfinite(x0).all()
     assert 0.05 < float(x0.std()) < 1

@@ -15,6 +15,7 @@ import numpy as np
 import published
 import pytest
 import torch
+from swinirs import FULL, SMALL, checkpoint
 from torch import Tensor
 
 from operators.enhance.adapter import NetworkEnhancer
@@ -25,30 +26,9 @@ from operators.training.weights import WeightsError
 
 pytest.importorskip("spandrel")
 
-from operators.weights.through_spandrel import module
-
-SMALL: dict[str, Any] = {"img_size": 16, "embed_dim": 24, "depths": [2, 2], "num_heads": [6, 6]}
-FULL: dict[str, Any] = {"img_size": 64, "embed_dim": 180, "depths": [6] * 8, "num_heads": [6] * 8}
-SHARED: dict[str, Any] = {
-    "window_size": 8, "mlp_ratio": 2, "upscale": 8, "upsampler": "nearest+conv", "start_unshuffle": 8,
-}  # fmt: skip
-
 OUTPUTS: dict[str, list[list[float]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "published_outputs.json").read_text()
 )
-
-
-def checkpoint(settings: dict[str, Any]) -> dict[str, Tensor]:
-    """A state dict in DiffBIR's layout: what has no weights keeps its values, the first convolution is nested."""
-    network = module("SwinIR").SwinIR(**SHARED | settings)
-    state = network.state_dict()
-    for key in ("conv_first.weight", "conv_first.bias"):
-        state[key.replace(".", ".1.")] = state.pop(key)
-    return {key: _drawn(key, value) for key, value in state.items()}
-
-
-def _drawn(key: str, value: Tensor) -> Tensor:
-    return value if key.endswith(("attn_mask", "relative_position_index")) else published.weight(key, value.shape)
 
 
 @pytest.fixture(scope="module")
