@@ -185,29 +185,22 @@ def _prior(source: str) -> tuple[Model, int, int]:
         if not path.is_file():
             raise ModelError(f"prior: {path} is missing; check the path, or use 'builtin'")
         return Model(source, path.name, "see its publisher", _sha256([path])), GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
-    return (*_diffusers(source), TRAINED_STEPS)
+    return _diffusers(source)
 
 
-def _diffusers(source: str) -> tuple[Model, int]:
-    folder = Path(source)
-    if not folder.is_dir():
-        try:
-            from huggingface_hub import snapshot_download
+def _diffusers(source: str) -> tuple[Model, int, int]:
+    """A prior in diffusers' layout, its face side, and the bound of its timesteps."""
+    from operators.dr2.folder import fetched, opened, spec_of  # imports torch
+    from operators.training.weights import WeightsError
 
-            folder = Path(snapshot_download(source))
-        except Exception as error:  # its errors share no base class: bad name, no network, no access
-            raise ModelError(
-                f"prior: {source} is neither a file, nor a folder, nor a hub model that can be reached "
-                f"({type(error).__name__}); check the name, or use 'builtin'"
-            ) from None
-    nested = folder / "unet" / "config.json"
-    settings = nested if nested.is_file() else folder / "config.json"
     try:
-        size = int(json.loads(settings.read_text(encoding="utf-8"))["sample_size"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise ModelError(f"prior: {settings} does not describe a diffusers UNet2DModel with a sample_size") from None
-    weights = sorted(path for path in settings.parent.iterdir() if path.suffix in {".bin", ".safetensors"})
-    return Model(source, source.rstrip("/").rpartition("/")[2], "see its publisher", _sha256(weights)), size
+        folder = opened(fetched(source))
+        spec, _ = spec_of(folder)
+        weights = folder.weights
+    except WeightsError as error:
+        raise ModelError(f"prior: {error}") from None
+    name = source.rstrip("/").rpartition("/")[2]
+    return Model(source, name, "see its publisher", _sha256([weights])), spec.size, spec.max_timestep
 
 
 def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:

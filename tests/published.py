@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+DATA = Path(__file__).parent / "data"
+
 
 def normal(name: str, shape: Sequence[int]) -> np.ndarray:
     """Standard normal numbers of float32 that belong to `name`."""
@@ -39,7 +41,19 @@ def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in network.state_dict().items() if value.is_floating_point()}
 
 
+def layout(data: Mapping[str, np.ndarray], name: str) -> dict[str, tuple[int, ...]]:
+    """The keys and shapes that a file of `tests/data` has under `name`, in the published order."""
+    pairs = zip(data[f"{name}_keys"].tolist(), data[f"{name}_shapes"].tolist(), strict=True)
+    return {key: tuple(int(side) for side in shape.split(",")) for key, shape in pairs}
+
+
 def save(path: Path, state: Mapping[str, Tensor], wrapper: str = "") -> Path:
     """Write a checkpoint of PyTorch with `state` at its top, or under `wrapper` such as "params_ema"."""
     torch.save({wrapper: dict(state)} if wrapper else dict(state), path)
     return path
+
+
+def faces(count: int, size: int) -> np.ndarray:
+    """(count, size, size, 3) uint8: coloured squares of 8 px, for what need not be faces."""
+    levels = np.clip(128 + 48 * normal(f"input:faces:{size}", (count, size // 8, size // 8, 3)), 0, 255)
+    return levels.round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)

@@ -100,8 +100,8 @@ def _load_guided_diffusion(
 
 def _load_diffusers(source: str, device: str | torch.device, precision: Precision) -> Prior:
     folder = opened(fetched(source))
+    spec, schedule = spec_of(folder)
     network = network_of(folder)
-    spec, schedule = spec_of(folder, network.config.out_channels)
     return Prior(
         network, spec, schedule,
         name=source.rstrip("/").split(os.sep)[-1], licence="see its publisher",

@@ -63,6 +63,14 @@ class Folder:
         return size
 
     @property
+    def outputs(self) -> int:
+        """The network's channels: 3, or 6 with a learned variance. Raises WeightsError."""
+        outputs = self.network.get("out_channels", 3)
+        if outputs not in (3, 6):
+            raise WeightsError(f"{self.unet / 'config.json'}: out_channels is {outputs!r}; a prior has 3 or 6")
+        return int(outputs)
+
+    @property
     def weights(self) -> Path:
         """The file of the U-Net's tensors. Raises WeightsError."""
         for name in _WEIGHTS:
@@ -115,9 +123,8 @@ def network_of(folder: Folder) -> UNet2DModel:
             network = UNet2DModel.from_config({k: v for k, v in folder.network.items() if not k.startswith("_")})
     except Exception as error:  # diffusers raises whatever its layers meet in a configuration
         raise WeightsError(f"{settings} describes no U-Net that can be built: {_line(error)}") from None
-    if network.config.in_channels != 3 or network.config.out_channels not in (3, 6):
-        raise WeightsError(f"{settings} describes a network from {network.config.in_channels} channels to "
-                           f"{network.config.out_channels}; a prior goes from 3 to 3, or to 6")  # fmt: skip
+    if network.config.in_channels != 3:
+        raise WeightsError(f"{settings}: in_channels is {network.config.in_channels}; a prior takes 3")
     if size % (halvings := 2 ** (len(network.config.block_out_channels) - 1)):
         raise WeightsError(f"{settings}: sample_size is {size}, and not a multiple of {halvings}")
     weights = folder.weights
@@ -129,12 +136,12 @@ def network_of(folder: Folder) -> UNet2DModel:
     return network
 
 
-def spec_of(folder: Folder, outputs: int) -> tuple[PriorSpec, Schedule]:
+def spec_of(folder: Folder) -> tuple[PriorSpec, Schedule]:
     """What the scheduler's configuration says of the network's output, and its noise schedule.
 
-    outputs: the network's channels. Raises WeightsError for what is not known here.
+    Raises WeightsError for what is not known here.
     """
-    declared, where = folder.scheduler, f"the scheduler of {folder.unet}"
+    declared, where, outputs = folder.scheduler, f"the scheduler of {folder.unet}", folder.outputs
     kind = declared.get("_class_name", "DDPMScheduler")
     if kind not in _SCHEDULERS:
         raise WeightsError(f"{where} is a {kind}; known are {', '.join(sorted(_SCHEDULERS))}")
