@@ -88,14 +88,14 @@ def fetched(source: str) -> Path:
     if folder.is_dir():
         return folder
     if not _HUB_NAME.fullmatch(source):
-        raise WeightsError(f"prior not found: {source} is no file and no folder; check the path")
+        raise WeightsError(f"{source} is no file and no folder; check the path")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(source, allow_patterns=["*.json", *(f"*{name}" for name in _WEIGHTS)]))
     except Exception as error:  # its errors share no base class: bad name, no network, no access
         raise WeightsError(
-            f"prior not found: {source} is neither a file, nor a folder, nor a hub model that can be reached "
+            f"{source} is neither a file, nor a folder, nor a hub model that can be reached "
             f"({type(error).__name__}); check the name, or download it and name its folder"
         ) from None
 
