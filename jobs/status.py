@@ -80,7 +80,7 @@ def table(status: Status) -> str:
         f"{counts['rejected']:,} quarantined",
         f"faces        {counts['faces']:,}: {counts['faces_restored']:,} restored, "
         f"{counts['faces_kept']:,} kept as they were",
-        f"evaluations  {counts['evaluations']:,} of the prior",
+        f"evaluations  {counts['evaluations']:,} of the network",
         f"units        {status.units:,} committed, {status.bytes / 1e6:,.1f} MB",
     ]
     lines += [f"quarantined  {count:,} x {code}" for code, count in status.errors.items()]

@@ -48,9 +48,10 @@ class Removal:
     """What became of one face.
 
     image: (S, S, 3) uint8; the face as it came when status is "kept".
-    n, tau: the choice, tau in original timesteps; None when kept. reason: why, in the policy's words.
+    n, tau: the choice, tau in original timesteps; None when kept, and of a remover that knows neither.
+    reason: why, in the policy's words.
     niqe_in, niqe_out: NIQE of the face and of `image` (lower is better, inf when it cannot be measured).
-    evaluations: U-Net evaluations spent on this face.
+    evaluations: evaluations of the network spent on this face.
     candidates: what there was to choose from: {"n", "tau", "niqe" (None when not finite), "fidelity"} each.
     """
 

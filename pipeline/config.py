@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Count = PositiveInt | Literal["auto"]
 
+DR2 = "dr2"
+"""The remover of degradation that is the paper's."""
+
 
 _ELSEWHERE = {"input", "output", "changed", "models", "storage", "resources"}
 """Sections that say where and how wide a run works."""
@@ -65,12 +68,10 @@ class Detect(Section):
 
 
 class Restore(Section):
-    """Degradation removal by DR2, and the choice of (N, tau)."""
+    """Degradation removal by DR2, and the choice of (N, tau); or by another network, which knows neither."""
 
-    prior: str = Field(
-        default="builtin",
-        description="'builtin', a weight file, a model of the store, a diffusers folder or a hub name",
-    )
+    remover: str = Field(default=DR2, description="what removes degradation: 'dr2' or a weight file of SwinIR")
+    prior: str = Field(default="builtin", description="'builtin', a weight file, a diffusers folder or a hub name")
     niqe: str = Field(
         default="builtin", description="the judge: 'builtin', a file of 'dr2e fit-niqe' or 'pyiqa:METRIC'"
     )
@@ -96,9 +97,16 @@ class Restore(Section):
     def _n_and_tau_belong_to_fixed(self) -> Self:
         if self.select == "fixed" and (self.n is None or self.tau is None):
             raise ValueError("select = fixed needs both n and tau, for example --n 4 --tau 280")
+        if self.remover != DR2 and self.select == "fixed":
+            raise ValueError(f"n and tau are of DR2; leave them out, or use remover = {DR2}")
         if self.select == "niqe" and (self.n is not None or self.tau is not None):
             raise ValueError("select = niqe chooses n and tau itself; leave them out, or use select = fixed")
         return self
+
+    @property
+    def method(self) -> str:
+        """What removes degradation, for a person."""
+        return "DR2" if self.remover == DR2 else "SwinIR"
 
 
 class Enhance(Section):
@@ -321,6 +329,8 @@ class Config(Section):
     def _makes_one_thing(self) -> Self:
         if self.pairs is not None and self.keep is not None:
             raise ValueError("pairs and keep: a run makes one of them")
+        if self.pairs is not None and self.restore.remover != DR2:
+            raise ValueError(f"restore.remover: pairs are made with DR2; leave it out, or use {DR2}")
         if self.changed == "redo" and self.pairs is not None and self.pairs.gate.duplicates is not None:
             raise ValueError("changed: pairs without near-duplicates cannot be done anew in part; use refuse or skip")
         return self

@@ -79,7 +79,8 @@ class Models:
 
     def to_json(self) -> dict[str, dict[str, str]]:
         """Role to source, name, licence and sha256."""
-        return {role: asdict(getattr(self, role)) for role in ROLES}
+        other = {} if self.remover is None else {"remover": asdict(self.remover)}
+        return other | {role: asdict(getattr(self, role)) for role in ROLES}
 
 
 def describe(config: Config) -> Models:
@@ -121,6 +122,7 @@ def sources(config: Config) -> dict[str, str]:
         "niqe": config.restore.niqe,
         "policy": config.restore.policy,
         "enhancer": config.enhance.enhancer,
+        "remover": config.restore.remover,
     }
 
 
@@ -279,14 +281,6 @@ def _diffusers(source: str) -> tuple[Model, int]:
         try:
             from huggingface_hub import snapshot_download
 
-            folder = Path(snapshot_download(source))
-        except Exception as error:  # its errors share no base class: bad name, no network, no access
-            raise ModelError(
-                f"prior: {source} is neither a file, nor a folder, nor a hub model that can be reached "
-                f"({type(error).__name__}); check the name, or use 'builtin'"
-            ) from None
-    nested = folder / "unet" / "config.json"
-    settings = nested if nested.is_file() else folder / "config.json"
     try:
         size = int(json.loads(settings.read_text(encoding="utf-8"))["sample_size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

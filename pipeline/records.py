@@ -34,7 +34,7 @@ class Face:
     dr2: what the degradation remover made of it, uint8 (S, S, 3); None until then.
     image: the current result, uint8 (S', S', 3); after the enhancer S' may be a multiple of S.
     status: "found" after detection, then "restored", or "kept" when it was good enough as it came.
-    n, tau: the choice (low-pass scale; timestep of T = 1000); None when kept.
+    n, tau: DR2's choice (low-pass scale; timestep of T = 1000); None when kept, or restored by another network.
     niqe_in, niqe_dr2, niqe_out: NIQE (lower is better) of crop, dr2 and image.
     evaluations: network evaluations spent on this face.
     candidates: what was to choose from, e.g. {"n": 4, "tau": 280, "niqe": 5.1, "fidelity": 0.93}; plain JSON.

@@ -23,7 +23,7 @@ from pipeline.store.named import store_of
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
-_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
+_SOURCES = {"detect.detector", "restore.remover", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
 
 _LATER: dict[str, dict[str, Any]] = {"enhance": {"fidelity": None, "precision": "float32"}}
 """Settings that runs were begun without, and what they did."""

@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from operators.detect.contract import Detection, Detector
 from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.clock import SharedClock
-from pipeline.config import Config, Resources
+from pipeline.config import DR2, Config, Resources
 from pipeline.events.label import label_of
 from pipeline.metrics.names import BATCH_ROWS, EVALUATIONS, Metric
 from pipeline.metrics.working import Meter
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from operators.dr2.engine import Engine
     from operators.dr2.prior import Prior
     from operators.enhance.contract import Enhancer
+    from operators.restoration import DegradationRemover
+    from operators.swinir_remover import SwinIRRemover
 
 
 class Stage(ABC):
@@ -173,36 +176,23 @@ class Detect(Stage):
 
 
 class Restore(Stage):
-    """Remove degradation by DR2, with N and tau chosen per face or fixed."""
+    """Remove degradation, by DR2 with N and tau chosen per face or fixed, or by another network."""
 
     name = "restore"
 
     @classmethod
     def units(cls, config: Config) -> int:
-        """Two: the last faces of one and the first of the next fill the engine's batches together. One for a judge of
-        pyiqa, which more than one thread may not use."""
-        return 1 if config.restore.niqe.startswith("pyiqa:") else 2
+        """Two: the last faces of one and the first of the next fill the engine's batches together. One where there is
+        no engine, and for a judge of pyiqa, which more than one thread may not use."""
+        return 2 if config.restore.remover == DR2 and not config.restore.niqe.startswith("pyiqa:") else 1
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
-        from operators.quality.judge import load_judge
-        from operators.quality.selection import Policy
-        from operators.restoration import DegradationRemover, Fixed
-
         use_threads(threads)
-        settings = config.restore
-        fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
-        self.remover = DegradationRemover(
-            load_prior(config, device),
-            load_judge(settings.niqe, device),
-            seed=config.seed,
-            batch=config.resources.restore.batch,
-            select=fixed or Policy.load(settings.policy),
-            stride=settings.stride,
-        )
+        self.remover = dr2(config, device) if config.restore.remover == DR2 else swinir(config, device)
 
     def totals(self) -> Mapping[Metric, float]:
         """See `Stage`."""
-        return of_engine(self.remover.engine)
+        return of_remover(self.remover)
 
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, index, face) for photo in photos for index, face in enumerate(photo.faces)]
@@ -251,6 +241,42 @@ class Enhance(Stage):
         scores = self.niqe.score(to_unit_range([resized(image, self.face_size) for image in images]))
         for (_, face, _), image, score in zip(faces, images, scores, strict=True):
             face.image, face.niqe_out = image, finite(score)
+
+
+def dr2(config: Config, device: str) -> DegradationRemover:
+    """DR2 with the prior of a run, and its choice of (N, tau)."""
+    from operators.dr2.checkpoints import load_prior
+    from operators.quality.judge import load_judge
+    from operators.quality.selection import Policy
+    from operators.restoration import DegradationRemover, Fixed
+
+    settings = config.restore
+    fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
+    return DegradationRemover(
+        load_prior(settings.prior, device=device),
+        load_judge(settings.niqe, device),
+        seed=config.seed,
+        batch=config.resources.restore.batch,
+        select=fixed or Policy.load(settings.policy),
+        stride=settings.stride,
+    )
+
+
+def swinir(config: Config, device: str) -> SwinIRRemover:
+    """The network that stands for DR2 in a run."""
+    from operators.quality.judge import load_judge
+    from operators.swinir_remover import SwinIRRemover
+
+    return SwinIRRemover.load(Path(config.restore.remover), load_judge(config.restore.niqe, device), device)
+
+
+def of_remover(remover: DegradationRemover | SwinIRRemover) -> Mapping[Metric, float]:
+    """What a remover has done, for metrics."""
+    from operators.restoration import DegradationRemover
+
+    if isinstance(remover, DegradationRemover):
+        return of_engine(remover.engine)
+    return {EVALUATIONS: remover.evaluations}
 
 
 def of_engine(engine: Engine) -> Mapping[Metric, float]:

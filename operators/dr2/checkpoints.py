@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from operators.dr2.guided_diffusion import GUIDED_DIFFUSION_SIZE, looks_like_guided_diffusion, to_diffusers
+from operators.dr2.folder import fetched, network_of, opened, spec_of
+from operators.dr2.guided_diffusion import UNDECLARED, Undeclared, looks_like_guided_diffusion, to_diffusers
 from operators.dr2.prior import Precision, Prior, PriorSpec
 from operators.dr2.schedule import Schedule
-from operators.dr2.unet import DDPMScheduler, UNet2DModel
-from operators.training.weights import WeightsError, load_weights, save_weights, sha256_file
+from operators.dr2.unet import UNet2DModel
+from operators.training.weights import WeightsError, is_ours, load_weights, save_weights, sha256_file
 from operators.weights import resolve
+from operators.weights.reading import read_state
+
+STATE_DICTS = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".safetensors")
+"""Of files that may hold a U-Net in the guided-diffusion layout."""
 
 
 def save_prior(
@@ -33,85 +36,81 @@ def save_prior(
 
 
 def load_prior(
-    source: str, *, device: str | torch.device = "cpu", precision: Precision = "auto", size: int | None = None
+    source: str,
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "auto",
+    size: int | None = None,
+    undeclared: Undeclared = UNDECLARED,
 ) -> Prior:
     """Load a prior.
 
     source: ``"builtin"``; a ``.safetensors`` file of ours; a folder in diffusers' layout or a hub name such as
-        ``google/ddpm-celebahq-256``; or a ``.pt``/``.pth``/``.pkl`` state dict in the guided-diffusion layout
-        (ILVR, P2-weighting and DR2 checkpoints).
-    size: face side for a guided-diffusion file, which does not record it (256 when not given).
-    Raises WeightsError when the source is missing, unreadable or of another kind.
+        ``google/ddpm-celebahq-256``; or a state dict in the guided-diffusion layout (ILVR, P2-weighting and DR2
+        checkpoints), as ``.pt``, ``.pth``, ``.pkl``, ``.ckpt``, ``.bin`` or ``.safetensors``.
+    undeclared: what a guided-diffusion file does not say of itself; size: that of its faces, if not as there.
+    Raises WeightsError, one line, when the source is missing, unreadable, unsafe or of another kind.
     """
-    if source == "builtin" or source.endswith(".safetensors"):
+    path = Path(source)
+    if source == "builtin" or (path.suffix == ".safetensors" and is_ours(path)):
         return _load_ours(resolve(source, "prior"), device, precision)
-    if Path(source).suffix in {".pt", ".pth", ".pkl", ".ckpt", ".bin"}:
-        return _load_guided_diffusion(Path(source), size or GUIDED_DIFFUSION_SIZE, device, precision)
+    if path.suffix in STATE_DICTS:
+        told = undeclared if size is None else replace(undeclared, size=size)
+        return _load_guided_diffusion(path, told, device, precision)
     return _load_diffusers(source, device, precision)
 
 
 def _load_ours(path: Path, device: str | torch.device, precision: Precision) -> Prior:
     state, description = load_weights(path, "prior")
-    network = UNet2DModel.from_config(description["unet"])
-    network.load_state_dict(state)
+    try:
+        network = UNet2DModel.from_config(description["unet"])
+        network.load_state_dict(state)
+        spec, schedule = PriorSpec(**description["spec"]), Schedule.of(np.array(description["betas"]))
+        name, licence = str(description["name"]), str(description["licence"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not hold a prior this version can build: {_line(error)}") from error
     return Prior(
-        network,
-        PriorSpec(**description["spec"]),
-        Schedule.of(np.array(description["betas"])),
-        name=description["name"],
-        licence=description["licence"],
-        fingerprint=sha256_file(path),
-        device=device,
-        precision=precision,
-    )
+        network, spec, schedule,
+        name=name, licence=licence, fingerprint=sha256_file(path), device=device, precision=precision,
+    )  # fmt: skip
 
 
-def _load_guided_diffusion(path: Path, size: int, device: str | torch.device, precision: Precision) -> Prior:
-    if not path.is_file():
-        raise WeightsError(f"prior not found: {path}")
+def _load_guided_diffusion(
+    path: Path, undeclared: Undeclared, device: str | torch.device, precision: Precision
+) -> Prior:
+    state = read_state(path)
+    if not looks_like_guided_diffusion(state):
+        first = ", ".join(sorted(state)[:3])
+        raise WeightsError(
+            f"{path} is no prior: its tensors, {first}, ..., are not those of a U-Net in the guided-diffusion layout"
+        )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"not a readable PyTorch state dict: {path} ({type(error).__name__})") from error
-    if not isinstance(state, dict) or not looks_like_guided_diffusion(state):
-        raise WeightsError(f"{path} is not a U-Net in the guided-diffusion layout (no time_embed, input_blocks)")
-    try:
-        network, learned = to_diffusers(state, size)
+        network, learned = to_diffusers(state, undeclared.size, undeclared.attention)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    spec = PriorSpec(size, "epsilon", "learned_range" if learned else "fixed_small")
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise WeightsError(f"{path} is no U-Net that can be built here: {_line(error)}") from error
+    schedule = Schedule.cosine() if undeclared.schedule == "cosine" else Schedule.linear()
+    spec = PriorSpec(undeclared.size, "epsilon", "learned_range" if learned else undeclared.variance)
     return Prior(
-        network, spec, Schedule.linear(),
+        network, spec, schedule,
         name=path.name, licence="see its publisher", fingerprint=sha256_file(path), device=device, precision=precision,
     )  # fmt: skip
 
 
 def _load_diffusers(source: str, device: str | torch.device, precision: Precision) -> Prior:
-    folder = Path(source)
-    # A hub pipeline keeps its parts in sub-folders; ddpm-celebahq-256 and friends keep them at the top.
-    nested = (folder / "unet").is_dir()
-    try:
-        network = UNet2DModel.from_pretrained(source, subfolder="unet" if nested else None)
-        scheduler = DDPMScheduler.from_pretrained(
-            source, subfolder="scheduler" if (folder / "scheduler").is_dir() else None
-        )
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"no prior at {source!r}: not a file, not a diffusers folder, and not a hub model that can be reached"
-        ) from error
-    variance: dict[str, Any] = {"fixed_small_log": "fixed_small"}
-    declared = scheduler.config.variance_type
-    spec = PriorSpec(
-        size=int(network.config.sample_size),
-        prediction=scheduler.config.prediction_type,
-        variance=variance.get(declared, declared),
-        max_timestep=int(scheduler.config.num_train_timesteps),
-    )
+    folder = opened(fetched(source))
+    spec, schedule = spec_of(folder)
+    network = network_of(folder)
     return Prior(
-        network, spec, Schedule.of(scheduler.betas.double().numpy()),
+        network, spec, schedule,
         name=source.rstrip("/").split(os.sep)[-1], licence="see its publisher",
         fingerprint=_fingerprint(network), device=device, precision=precision,
     )  # fmt: skip
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _fingerprint(network: torch.nn.Module) -> str:

@@ -57,6 +57,12 @@ class Schedule:
         """The linear schedule of Ho et al."""
         return Schedule.of(np.linspace(start, end, steps))
 
+    @staticmethod
+    def cosine(steps: int = 1000) -> Schedule:
+        """The cosine schedule of Nichol and Dhariwal (Eq. 17), its betas cut at 0.999."""
+        alpha_bar = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        return Schedule.of(np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+
     def __len__(self) -> int:
         return len(self.betas)
 

@@ -19,6 +19,9 @@ class NetworkEnhancer(Described):
     `gpu_batch` padded with zeros on a GPU): libraries choose the order of their sums by the shape.
     """
 
+    memory_format = torch.channels_last
+    """How features and weights lie in memory; `torch.contiguous_format` for a network that needs it so."""
+
     def __init__(
         self,
         network: nn.Module,
@@ -34,7 +37,7 @@ class NetworkEnhancer(Described):
         self.fidelity = options.fidelity_of(descriptor)
         self._bfloat16 = options.precision_of(descriptor) == "bfloat16"
         self.device = torch.device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.network = network.to(self.device).to(memory_format=self.memory_format).eval().requires_grad_(False)
         self._batch = 1 if self.device.type == "cpu" else gpu_batch
 
     def run(self, faces: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ class NetworkEnhancer(Described):
     @torch.inference_mode()
     def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         low, high = self.descriptor.value_range
-        batch = to_network(faces, low, high).to(self.device).contiguous(memory_format=torch.channels_last)
+        batch = to_network(faces, low, high).to(self.device).contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             enhanced = self.run(batch).float()
         if not torch.isfinite(enhanced).all():

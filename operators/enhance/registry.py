@@ -12,6 +12,7 @@ import torch
 
 from operators import weights
 from operators.enhance import gpen, sparnet, vqfr
+from operators.enhance import codeformer, gfpgan, restoreformer
 from operators.enhance.architecture import Architecture
 from operators.enhance.bicubic import BicubicEnhancer
 from operators.enhance.builtin import BuiltinEnhancer
@@ -27,6 +28,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     vqfr.V1,
     vqfr.V2,
     gpen.ARCHITECTURE,
+    gfpgan.ARCHITECTURE,
+    codeformer.ARCHITECTURE,
+    restoreformer.ARCHITECTURE,
 )
 """Published ones, the first that recognises a checkpoint builds it."""
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from operators.quality.metrics.names import Metric, measurable
 from operators.training.weights import sha256_file
-from pipeline.config import Config, ConfigError
+from pipeline.config import DR2, Config, ConfigError
 from pipeline.evaluation.choice.publish import measure_choice
 from pipeline.evaluation.faces import NO_TRUTH
 from pipeline.evaluation.measure import FACES, Measure, object_name, panel
@@ -35,6 +35,7 @@ from pipeline.units import Unit
 SETTINGS, TABLE, PAGE, SHEETS = "evaluation-settings.json", "table.json", "table.md", "sheets"
 CURVES = "curves.png"
 _ROLES = ("prior", "enhancer", "niqe", "policy")
+_ROLES_WITHOUT_DR2 = ("remover", "enhancer", "niqe")
 _READERS = 16  # requests in flight; object stores answer slowly but in parallel
 
 
@@ -71,6 +72,8 @@ def prepare(config: Config, evaluate: Evaluate) -> Prepared:
     evaluate: as the user has it; what is found is filled in here. Raises ConfigError, ModelError, InputError,
     StorageError, LedgerError or RunMismatch, each in one line.
     """
+    if evaluate.grid is not None and config.restore.remover != DR2:
+        raise ConfigError(f"restore.remover: the choice of (N, tau) is measured with DR2; leave it out, or use {DR2}")
     folder = None if evaluate.folder is None else Path(evaluate.folder)
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--weights: {folder} is no folder; name the one that holds the metrics' weights")
@@ -117,7 +120,9 @@ def publish(prepared: Prepared) -> Evaluation:
     location, evaluate = prepared.location, prepared.config.evaluate
     photos = results(location, [object_name(unit.id) for unit in prepared.sample.units])
     numbers = rows(photos, prepared.config.chosen_settings, prepared.metrics)
-    page = markdown(numbers, photos, prepared.absent, size=evaluate.size, made_with=_made_with(prepared))
+    method = prepared.config.restore.method
+    page = markdown(numbers, photos, prepared.absent, size=evaluate.size, made_with=_made_with(prepared),
+                    remover=method)  # fmt: skip
     values = {**document(numbers, photos, prepared.absent), "evaluation": recorded(location)}
     if evaluate.grid is not None and (faces := [face for photo in photos for face in photo.faces]):
         measured = measure_choice(prepared.config, prepared.run.models, prepared.metrics, faces)
@@ -126,7 +131,7 @@ def publish(prepared: Prepared) -> Evaluation:
     values = finite(values)
     location.put(PAGE, page.encode())
     location.put(TABLE, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode())
-    for setting, sheet in sheets(photos, prepared.config.chosen_settings, evaluate.shown):
+    for setting, sheet in sheets(photos, prepared.config.chosen_settings, evaluate.shown, method):
         location.put(f"{SHEETS}/{setting.name}.png", sheet)
     unreadable = sum(photo.status == "left_out" and photo.error not in NO_TRUTH for photo in photos)
     return Evaluation(page, values, tuple(numbers), unreadable)
@@ -155,9 +160,11 @@ def _record(prepared: Prepared) -> dict[str, Any]:
 def _made_with(prepared: Prepared) -> str:
     """What made the numbers, for a person; evaluation-settings.json has all of it."""
     models, config = prepared.run.models.to_json(), prepared.config
-    names = [f"{role} {models[role]['name']} {models[role]['sha256'][:8]}".rstrip() for role in _ROLES]
+    roles = _ROLES if "remover" not in models else _ROLES_WITHOUT_DR2
+    names = [f"{role} {models[role]['name']} {models[role]['sha256'][:8]}".rstrip() for role in roles]
     fixed = config.restore.select == "fixed"
     choice = f"N = {config.restore.n}, tau = {config.restore.tau}" if fixed else "N and tau chosen per face"
+    choice = choice if config.restore.remover == DR2 else "one pass of the remover, without N and tau"
     keys = "held-out keys only" if config.evaluate.held_out else "all keys"
     return f"Made with {', '.join(names)}; {choice}; seed {config.seed}; {keys}."
 

@@ -17,7 +17,8 @@ from pipeline.ledger import finite
 from pipeline.parquet import read_columns
 
 METHODS = ("input", "dr2", "dr2+enhancer")
-"""Versions of a face that are measured: as it came, after DR2, and what a user gets; all at the truth's size."""
+"""Versions of a face that are measured: as it came, after DR2 or what stands for it, and what a user gets; all at the
+truth's size."""
 
 
 @dataclass(frozen=True)

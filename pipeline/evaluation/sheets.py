@@ -16,17 +16,17 @@ from pipeline.ledger import LedgerError
 ROWS = 8
 """Faces on a sheet at most."""
 
-_TITLES = ("input, bicubic", "DR2", "DR2 + enhancer", "truth")
+_TITLES = ("input, bicubic", "{remover}", "{remover} + enhancer", "truth")
 _LINE = 16  # pixels: height of a line of text
 _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 
 
 def sheets(
-    photos: Iterable[PhotoResult], settings: Sequence[Setting], shown: Sequence[str]
+    photos: Iterable[PhotoResult], settings: Sequence[Setting], shown: Sequence[str], remover: str = "DR2"
 ) -> Iterator[tuple[Setting, bytes]]:
     """A PNG per setting, of the first photos by rank that were measured; none where there is no such photo.
 
-    shown: the photos that may have strips, as `photo_name` has them.
+    shown: the photos that may have strips, as `photo_name` has them. remover: what removed degradation.
     """
     allowed = set(shown)
     chosen = [p for p in photos if p.status == "measured" and photo_name(p.shard, p.key) in allowed]
@@ -35,10 +35,10 @@ def sheets(
         faces = [(photo.key, face) for photo in chosen for face in photo.faces if face.setting == setting.name]
         rows = [(key, face) for key, face in faces if face.strip is not None][:ROWS]
         if rows:
-            yield setting, _sheet(setting, rows)
+            yield setting, _sheet(setting, rows, [title.format(remover=remover) for title in _TITLES])
 
 
-def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]]) -> bytes:
+def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]], titles: Sequence[str]) -> bytes:
     strips = [_strip(face.strip) for _, face in rows if face.strip is not None]
     width, height = strips[0].size
     page = Image.new("RGB", (width, _LINE + len(strips) * (height + _LINE)), _PAPER)
@@ -48,7 +48,7 @@ def _sheet(setting: Setting, rows: Sequence[tuple[str, FaceResult]]) -> bytes:
         for column, text in enumerate(texts):
             draw.text((column * height + 4, top + 2), text, fill=_INK, font=font)
 
-    write([f"{setting.severity}, r = {setting.r}: {_TITLES[0]}", *_TITLES[1:]], 0)
+    write([f"{setting.severity}, r = {setting.r}: {titles[0]}", *titles[1:]], 0)
     for place, (strip, (key, face)) in enumerate(zip(strips, rows, strict=True)):
         top = _LINE + place * (height + _LINE)
         page.paste(strip, (0, top))
@@ -66,8 +66,9 @@ def _strip(data: bytes) -> Image.Image:
 
 
 def _captions(face: FaceResult) -> list[str]:
-    came, dr2, final = (_scores(version) for version in face.versions)
-    return [came, f"kept: {dr2}" if face.status == "kept" else f"N {face.n}, tau {face.tau}: {dr2}", final]
+    came, clean, final = (_scores(version) for version in face.versions)
+    chosen = "kept: " if face.status == "kept" else "" if face.n is None else f"N {face.n}, tau {face.tau}: "
+    return [came, chosen + clean, final]
 
 
 def _scores(version: Version) -> str:

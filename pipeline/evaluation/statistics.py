@@ -80,7 +80,7 @@ def mean(values: Iterable[float | None]) -> Mean:
 
 def _row(setting: Setting, found: Sequence[tuple[PhotoResult, FaceResult]], metrics: Sequence[Metric]) -> Row:
     photos, faces = [photo for photo, _ in found], [face for _, face in found]
-    chosen = Counter(f"N {face.n}, tau {face.tau}" for face in faces if face.status != "kept")
+    chosen = Counter(f"N {face.n}, tau {face.tau}" for face in faces if face.status != "kept" and face.n is not None)
     return Row(
         setting=setting,
         faces=len(faces),

@@ -14,24 +14,31 @@ from pipeline.evaluation.statistics import CONFIDENCE, Comparison, Mean, Row
 FORMAT = "dr2e.evaluation/1"
 
 _EXPLANATION = """Every face is degraded by Eq. 13 of DR2E (severity and r stated at 512 px) and measured at {size} px \
-against the face it came from. Each cell: the input enlarged bicubically → DR2 → DR2 + enhancer, means over faces, \
-the better of first and last in bold. PSNR is over RGB; SSIM, MS-SSIM and GMSD are of the luma. Kept: faces that were \
-left as they came, which count as such. Evaluations: of the U-Net, mean per face."""
+against the face it came from. Each cell: the input enlarged bicubically → {remover} → {remover} + enhancer, means \
+over faces, the better of first and last in bold. PSNR is over RGB; SSIM, MS-SSIM and GMSD are of the luma. Kept: \
+faces that were left as they came, which count as such. Evaluations: of the network, mean per face."""
 
 
 def markdown(
-    rows: Sequence[Row], photos: Sequence[PhotoResult], absent: Sequence[Metric], *, size: int, made_with: str
+    rows: Sequence[Row],
+    photos: Sequence[PhotoResult],
+    absent: Sequence[Metric],
+    *,
+    size: int,
+    made_with: str,
+    remover: str = "DR2",
 ) -> str:
-    """The page. absent: metrics whose weights are not there. size: pixels. made_with: models and choices, one line."""
-    blocks = ["# Evaluation", _EXPLANATION.format(size=size), made_with]
+    """The page. absent: metrics whose weights are not there. size: pixels. made_with: models and choices, one line.
+    remover: what removed degradation."""
+    blocks = ["# Evaluation", _EXPLANATION.format(size=size, remover=remover), made_with]
     if rows:
-        blocks += [_means(rows), "## Gain", _GAIN, _gains(rows)]
+        blocks += [_means(rows), "## Gain", _GAIN.format(remover=remover), _gains(rows)]
     blocks += _remarks(photos, absent)
     return "\n\n".join(blocks) + "\n"
 
 
-_GAIN = f"""DR2 + enhancer less the input, mean over the same faces ± half the {CONFIDENCE:.0%} confidence interval; \
-bold where it is better."""
+_GAIN = f"""{{remover}} + enhancer less the input, mean over the same faces ± half the {CONFIDENCE:.0%} confidence \
+interval; bold where it is better."""
 
 
 def document(rows: Sequence[Row], photos: Sequence[PhotoResult], absent: Sequence[Metric]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def render(facts: Facts) -> str:
         stages=[(stage, seconds) for stage, seconds in facts.seconds.most_common() if seconds > 0],
         busy=busy,
         models=_models(facts.run),
+        remover="SwinIR" if "remover" in facts.run.get("models", {}) else "DR2",
         settings=_settings(facts.run),
     )
 

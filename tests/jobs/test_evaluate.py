@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from swinirs import SMALL, checkpoint
 
 from jobs.api import evaluate
 from jobs.demonstration.photographs import eileen_collins, grace_hopper
@@ -258,3 +260,20 @@ def assert_same_to_rounding(ours: EvaluationSummary, theirs: EvaluationSummary) 
             assert values["input"] == other["metrics"][metric]["input"]
             for method in METHODS:
                 assert values[method]["mean"] == pytest.approx(other["metrics"][metric][method]["mean"], rel=2e-3)
+
+
+def test_another_remover_is_measured_as_dr2_is(
+    sharp_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("spandrel")
+    path = published.save(tmp_path / "face_swinir_v1.ckpt", checkpoint(SMALL), "state_dict")
+    monkeypatch.setattr(rounds, "run_rounds", run_here)
+    config = load(None, ["unit.max_samples=2", f"restore.remover={path}"],
+                  {"input": str(sharp_faces), "output": str(tmp_path / "out")})  # fmt: skip
+    evaluated = evaluate(config, settings=SETTINGS, progress=io.StringIO())
+    for row in evaluated.document["rows"]:
+        assert (row["faces"], row["kept"], row["evaluations"], row["choices"]) == (2, 0, 1, {})
+        assert row["metrics"]["psnr"]["dr2"]["mean"] is not None
+    assert "bicubically → SwinIR → SwinIR + enhancer" in evaluated.markdown
+    assert "Made with remover face_swinir_v1.ckpt" in evaluated.markdown
+    assert (Path(evaluated.sheets) / "mild-4.png").is_file()

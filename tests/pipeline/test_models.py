@@ -95,19 +95,23 @@ def test_retinaface_is_looked_for_in_its_folder(models):
     assert describe(config(models, detector=f"retinaface:{models}")).detector.name == "RetinaFace"
 
 
-def test_a_diffusers_folder_says_its_size(models):
+def test_a_diffusers_folder_says_its_size_and_steps(models):
     folder = models / "ddpm" / "unet"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"sample_size": 256}))
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    (models / "ddpm" / "scheduler").mkdir()
+    (models / "ddpm" / "scheduler" / "scheduler_config.json").write_text(json.dumps({"num_train_timesteps": 500}))
     found = describe(config(models, prior=str(models / "ddpm")))
-    assert (found.face_size, found.prior.name) == (256, "ddpm")
+    assert (found.face_size, found.max_timestep, found.prior.name) == (256, 500, "ddpm")
     assert found.prior.sha256 == hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(ModelError, match="500 is more than prior 'ddpm' was trained at"):
+        describe(config(models, prior=str(models / "ddpm"), tau=500, n=4))
 
 
 def test_a_folder_that_is_no_model_is_refused(models):
     (models / "empty").mkdir()
-    with pytest.raises(ModelError, match="does not describe a diffusers UNet2DModel"):
+    with pytest.raises(ModelError, match=r"prior: .*empty/config\.json is missing"):
         describe(config(models, prior=str(models / "empty")))
 
 

@@ -11,7 +11,7 @@ from operators.detect.align import align
 from operators.dr2.noise import FaceNoise
 from operators.images import decode, to_grey
 from operators.quality.selection import Candidate, Pair
-from operators.restoration import STEP
+from operators.restoration import STEP, DegradationRemover
 from pipeline.config import Config
 from pipeline.evaluation.choice.cells import Cell
 from pipeline.evaluation.choice.chains import measured_chains
@@ -40,6 +40,9 @@ class Search(Stage):
         self.restore = Restore(config, face_size, device, threads)
         self.enhance = Enhance(config, face_size, device, threads)
         remover = self.restore.remover
+        if not isinstance(remover, DegradationRemover):
+            raise ValueError("a grid is measured with DR2")
+        self.remover = remover
         self.chains = measured_chains(face_size, step=evaluation.grid // STEP, stride=remover.stride)
         self.panel = panel(config.restore.niqe, evaluation.folder if evaluation.weights else None)
         self.size, self.seed, self.limits = evaluation.size, config.seed, limits(config)
@@ -62,7 +65,7 @@ class Search(Stage):
         noise = [FaceNoise(self.seed, photo.key, 0) for photo, _ in faces]
         found: list[dict[Pair, tuple[Candidate, Pixels]]] = [{} for _ in faces]
         for chain in self.chains:
-            for grid, more in zip(found, self.restore.remover.candidates(chain, crops, noise, pulse()), strict=True):
+            for grid, more in zip(found, self.remover.candidates(chain, crops, noise, pulse()), strict=True):
                 grid.update({(candidate.n, candidate.tau): (candidate, image) for candidate, image in more})
         return [list(grid.values()) for grid in found]
 
