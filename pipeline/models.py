@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -29,8 +29,10 @@ TRAINED_STEPS = 1000
 _REFIT = "fit one with 'dr2e evaluate --select --n 4 --tau 40 ...' and 'dr2e fit-selection'"
 _REMEDY = dict.fromkeys(("detector", "prior", "enhancer"), "train one with 'dr2e train'")
 _REMEDY |= {"niqe": "fit one with 'dr2e fit-niqe'", "policy": "fit one with 'dr2e fit-selection'"}
-_RETINAFACE = "detection_Resnet50_Final.pth"
 _STATE_DICTS = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
+
+
+_Loaded = TypeVar("_Loaded")
 
 
 class ModelError(ValueError):
@@ -48,6 +50,8 @@ class Model:
 
 
 ROLES = ("detector", "prior", "niqe", "policy", "enhancer")
+OPTIONAL = ("upscaler", "parser")
+"""Those that take part where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,13 @@ class Models:
     enhancer: Model
     face_size: int
     max_timestep: int = TRAINED_STEPS
+    upscaler: Model | None = None
+    parser: Model | None = None
 
     def to_json(self) -> dict[str, dict[str, str]]:
-        """Role to source, name, licence and sha256."""
-        return {role: asdict(getattr(self, role)) for role in ROLES}
+        """Role to source, name, licence and sha256, of those that take part."""
+        there = {role: getattr(self, role) for role in (*ROLES, *OPTIONAL)}
+        return {role: asdict(model) for role, model in there.items() if model is not None}
 
 
 def describe(config: Config) -> Models:
@@ -90,6 +97,8 @@ def describe(config: Config) -> Models:
         enhancer=enhancer,
         face_size=size,
         max_timestep=max_timestep,
+        upscaler=_upscaler(config),
+        parser=_parser(config.write.parser),
     )
 
 
@@ -101,17 +110,49 @@ def sources(config: Config) -> dict[str, str]:
         "niqe": config.restore.niqe,
         "policy": config.restore.policy,
         "enhancer": config.enhance.enhancer,
+        "upscaler": config.write.upscaler,
+        "parser": config.write.parser,
     }
 
 
 def _detector(source: str) -> Model:
-    kind, _, folder = source.partition(":")
-    if kind != "retinaface":
+    if source.partition(":")[0] != "retinaface" and Path(source).suffix not in _STATE_DICTS:
         return _ours("detector", source)[0]
-    path = Path(folder) / _RETINAFACE
-    if not path.is_file():
-        raise ModelError(f"detector: {path} is missing; put facexlib's RetinaFace weights there, or use 'builtin'")
-    return Model(source, "RetinaFace", "MIT", _sha256([path]))
+    from operators.detect.retinaface import RetinaFaceDetector, source_of  # torch and facexlib, for those who use it
+
+    found = _loaded("detector", lambda: RetinaFaceDetector.load(source_of(source) or source))
+    return Model(source, "RetinaFace", "MIT", found.fingerprint)
+
+
+def _upscaler(config: Config) -> Model | None:
+    """What enlarges photos; None where they keep their size."""
+    write = config.write
+    if write.upscale == 1:
+        return None
+    from operators.upscale import registry
+
+    found = _loaded("upscaler", lambda: registry.load(write.upscaler, write.upscale, tile=write.tile))
+    return Model(write.upscaler, found.name, found.licence, found.fingerprint)
+
+
+def _parser(source: str) -> Model | None:
+    """What masks faces; None where they are pasted back as ellipses."""
+    if source == "none":
+        return None
+    from operators.parse.parsenet import FaceParser
+
+    found = _loaded("parser", lambda: FaceParser.load(Path(source)))
+    return Model(source, found.name, found.licence, found.fingerprint)
+
+
+def _loaded(role: str, load: Callable[[], _Loaded]) -> _Loaded:
+    """A model of others, whose file says what is wrong with it when it is read. Raises ModelError."""
+    from operators.training.weights import WeightsError
+
+    try:
+        return load()
+    except WeightsError as error:
+        raise ModelError(f"{role}: {error}") from None
 
 
 def _enhancer(source: str) -> Model:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -21,29 +22,32 @@ from PIL import Image
 
 from operators.detect.align import AlignError, align
 from operators.detect.contract import Detection, Detector
-from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
+from operators.images import ImageError, ImageLimits, Picture, decode, encode_png, to_grey
+from operators.parse.mask import to_png
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.clock import SharedClock
 from pipeline.config import Config, Resources
 from pipeline.events.label import label_of
 from pipeline.metrics.names import BATCH_ROWS, EVALUATIONS, Metric
 from pipeline.metrics.working import Meter
-from pipeline.records import Face, Photo, Pixels
+from pipeline.records import Face, Photo, PhotoStatus, Pixels
 from pipeline.watchdog import beat, pulse, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from operators.dr2.engine import Engine
+    from operators.parse.parsenet import FaceParser
 
 
 class Stage(ABC):
     """An actor's work: block in, block out. It ends its process when it gets nowhere (see `watchdog`).
 
-    name: as in `Photo.seconds`.
+    name: as in `Photo.seconds`. takes: the status of photos that it works on.
     """
 
     name: str
+    takes: frozenset[PhotoStatus] = frozenset({"pending"})
     _clock: SharedClock
     _resources: Resources | None
     _meter: Meter | None
@@ -68,9 +72,9 @@ class Stage(ABC):
         unit = unit_of(block)
         with self._watched():
             started, photos = time.perf_counter(), from_block(block)
-            pending = [photo for photo in photos if photo.status == "pending"]
+            taken = [photo for photo in photos if photo.status in self.takes]
             try:
-                self.process(pending)
+                self.process(taken)
             except Exception as error:
                 if not is_of_the_machine(error):
                     raise
@@ -81,7 +85,7 @@ class Stage(ABC):
                 if self._meter is not None:
                     self._meter.grown(self.totals)
             result = to_block(unit, photos)
-            self._count(pending, time.perf_counter() - started)
+            self._count(taken, time.perf_counter() - started)
             return result
 
     def totals(self) -> Mapping[Metric, float]:
@@ -127,10 +131,14 @@ class Stage(ABC):
 
     @abstractmethod
     def work(self, photos: Sequence[Photo]) -> None:
-        """Change photos whose status is "pending"; may be called again for the same photos after it raised.
+        """Change photos whose status is in `takes`; may be called again for the same photos after it raised.
 
         Calls `beat` now and then: a stage that does not for `resources.stalled_seconds` is taken to hang.
         """
+
+
+MOST_PIXELS = 64_000_000
+"""Of decoded photos that are held to be looked at together; a larger one is alone."""
 
 
 class Detect(Stage):
@@ -141,23 +149,51 @@ class Detect(Stage):
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         use_threads(threads)
         self.face_size, self.max_faces = face_size, config.detect.max_faces
-        self.limits = limits(config)
+        self.limits, self.upscale = limits(config), config.write.upscale
         self.detector = load_detector(config.detect.detector, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
+        for group in self.decoded(photos):
+            beat()
+            found = self.detector.detect([picture.pixels for _, picture in group])
+            for (photo, picture), detections in zip(group, found, strict=True):
+                cut = [self.cut(picture, detection) for detection in surest(detections, self.max_faces)]
+                photo.faces = [face for face in cut if face is not None]
+                if not photo.faces:
+                    photo.status = "no_face"
+
+    def decoded(self, photos: Sequence[Photo]) -> Iterator[list[tuple[Photo, Picture]]]:
+        """Photos with their pixels, as many at a time as the detector looks at together; rejects what is no picture."""
+        group: list[tuple[Photo, Picture]] = []
+        held = 0
         for photo in photos:
             beat()
             try:
                 picture = decode(photo.image, self.limits)
+                self.check_enlarged(picture)
             except ImageError as error:
                 photo.reject(error.code, error.message)
                 continue
             photo.height, photo.width = picture.pixels.shape[:2]
             photo.grey = picture.grey
-            (detections,) = self.detector.detect([picture.pixels])
-            photo.faces = [face for found in surest(detections, self.max_faces) if (face := self.cut(picture, found))]
-            if not photo.faces:
-                photo.status = "no_face"
+            pixels = photo.height * photo.width
+            if group and (len(group) == self.detector.together or held + pixels > MOST_PIXELS):
+                yield group
+                group, held = [], 0
+            group.append((photo, picture))
+            held += pixels
+        if group:
+            yield group
+
+    def check_enlarged(self, picture: Picture) -> None:
+        """Raises ImageError for a photo that is within the limits, and larger than they allow when it is written."""
+        height, width = (side * self.upscale for side in picture.pixels.shape[:2])
+        if height * width > self.limits.max_pixels:
+            raise ImageError(
+                "write.too_large",
+                f"{self.upscale} times as large it would have {width} x {height} pixels, over the limit of "
+                f"{self.limits.max_pixels:,}; choose a smaller write.upscale, or raise limits.max_pixels",
+            )
 
     def cut(self, picture: Picture, found: Detection) -> Face | None:
         """The face, aligned; None where its landmarks span nothing that could be cut out."""
@@ -231,6 +267,7 @@ class Enhance(Stage):
         self.face_size, self.batch = face_size, config.resources.enhance.batch
         self.enhancer = registry.load(config.enhance.enhancer, device)
         self.niqe = load_judge(config.restore.niqe, device)
+        self.parser = load_parser(config.write.parser, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None]
@@ -249,6 +286,29 @@ class Enhance(Stage):
         scores = self.niqe.score(to_unit_range([resized(image, self.face_size) for image in images]))
         for (_, face, _), image, score in zip(faces, images, scores, strict=True):
             face.image, face.niqe_out = image, finite(score)
+        if self.parser is not None:
+            for (_, face, _), mask in zip(faces, self.parser.masks(np.stack(images)), strict=True):
+                face.mask = None if mask is None else to_png(mask)
+
+
+class Enlarge(Stage):
+    """The whole photo larger, by a network; its faces are pasted into that when it is written."""
+
+    name = "enlarge"
+    takes = frozenset({"restored", "no_face"})
+
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        from operators.upscale import registry
+
+        use_threads(threads)
+        write, self.limits = config.write, limits(config)
+        self.upscaler = registry.load(write.upscaler, write.upscale, device, tile=write.tile)
+
+    def work(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            beat()
+            larger = self.upscaler.enlarge(decode(photo.image, self.limits).pixels, beat)
+            photo.enlarged = encode_png(larger, grey=photo.grey)
 
 
 def of_engine(engine: Engine) -> Mapping[Metric, float]:
@@ -276,15 +336,23 @@ def limits(config: Config) -> ImageLimits:
 
 
 def load_detector(source: str, device: str) -> Detector:
-    """The detector "builtin", of a weight file, or of "retinaface:FOLDER"."""
-    kind, _, folder = source.partition(":")
-    if kind == "retinaface":
-        from operators.detect.retinaface import RetinaFaceDetector
+    """The detector "builtin", of a weight file of ours or facexlib's, or of "retinaface:FOLDER"."""
+    from operators.detect.retinaface import RetinaFaceDetector, source_of
 
-        return RetinaFaceDetector.load(folder, device)
+    if (published := source_of(source)) is not None:
+        return RetinaFaceDetector.load(published, device)
     from operators.detect.builtin import BuiltinDetector
 
     return BuiltinDetector.load(source, device)
+
+
+def load_parser(source: str, device: str) -> FaceParser | None:
+    """The parser of a weight file, or none."""
+    if source == "none":
+        return None
+    from operators.parse.parsenet import FaceParser
+
+    return FaceParser.load(Path(source), device)
 
 
 def surest(detections: Sequence[Detection], most: int) -> list[Detection]:

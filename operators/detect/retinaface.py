@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from operators.detect.contract import Detection, in_reading_order
-from operators.training.weights import WeightsError, is_ours, sha256_file
+from operators.training.weights import WeightsError, sha256_file
 from operators.weights.reading import read_state
 
 RESNET, MOBILENET = "detection_Resnet50_Final.pth", "detection_mobilenet0.25_Final.pth"
@@ -45,7 +45,7 @@ PIXELS = 8_000_000
 
 MOST = 8
 
-_MEAN = (104.0, 117.0, 123.0)  # of blue, green and red, which the network was trained without
+_MEAN = np.array([104, 117, 123], np.float32)  # of blue, green and red, which the network was trained without
 _STEPS = (8, 16, 32)  # pixels between the anchors of a level
 _ANCHORS = ((16, 32), (64, 128), (256, 512))  # their sides in pixels
 _VARIANCES = (0.1, 0.2)  # the units of offsets and of logarithms of sides
@@ -107,7 +107,7 @@ class RetinaFaceDetector:
                 inputs = np.zeros((batch, height, width, 3), np.float32)
                 for place, index in enumerate(chunk):
                     seen = _shrunken(photos[index])
-                    inputs[place, : seen.shape[0], : seen.shape[1]] = seen[:, :, ::-1] - np.float32(_MEAN)
+                    inputs[place, : seen.shape[0], : seen.shape[1]] = seen[:, :, ::-1] - _MEAN
                 for index, rows in zip(chunk, self._rows(inputs)[: len(chunk)], strict=True):
                     found[index] = _in_photo(rows, photos[index])
         return found
@@ -136,12 +136,12 @@ def weights_in(source: str | Path) -> Path:
 
 
 def source_of(detector: str) -> str | None:
-    """The file or folder that a configured detector names of RetinaFace, None where it names another one: it is called
-    "retinaface:SOURCE", or is a file that is not of our own format."""
-    kind, separator, source = detector.partition(":")
-    if kind == "retinaface" and separator:
+    """The file or folder that a configured detector names of RetinaFace: "retinaface:SOURCE", or a file as PyTorch
+    writes it. None where it names a detector of ours."""
+    kind, _, source = detector.partition(":")
+    if kind == "retinaface":
         return source
-    return detector if detector.endswith((".pth", ".pt", ".safetensors")) and not is_ours(Path(detector)) else None
+    return detector if Path(detector).suffix in (".pth", ".pt") else None
 
 
 def seen_size(height: int, width: int) -> tuple[int, int]:
@@ -204,4 +204,3 @@ def _in_photo(rows: NDArray[np.float32], photo: NDArray[np.uint8]) -> list[Detec
         landmarks = ((row[5:15].reshape(5, 2) + 0.5) * scale - 0.5).astype(np.float32)
         found.append(Detection(tuple(corners.ravel().tolist()), float(row[4]), landmarks))
     return in_reading_order(found)
-

@@ -7,7 +7,6 @@ facexlib is an optional dependency, imported where the network is built.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -108,18 +107,6 @@ def soft_mask(labels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     soft = ndimage.gaussian_filter(is_theirs.astype(np.float32), BLUR, mode="mirror")
     cells = soft.reshape(MASK_SIDE, SIDE // MASK_SIDE, MASK_SIDE, SIDE // MASK_SIDE).mean(axis=(1, 3))
     return np.clip(cells * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
-def to_png(mask: NDArray[np.uint8]) -> bytes:
-    """The PNG of a mask (M, M) uint8."""
-    out = io.BytesIO()
-    Image.fromarray(mask).save(out, format="PNG")
-    return out.getvalue()
-
-
-def from_png(data: bytes) -> NDArray[np.float32]:
-    """The inverse of `to_png`, as `operators.detect.paste.paste` takes it: (M, M) float32 in [0, 1]."""
-    return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]).convert("L")).astype(np.float32) / 255
 
 
 def _sized(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
