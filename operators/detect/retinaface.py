@@ -6,6 +6,7 @@ this module, and nothing here ever downloads.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -84,7 +85,8 @@ class RetinaFaceDetector:
             from facexlib.detection.retinaface import RetinaFace
         except ImportError as error:
             raise WeightsError("RetinaFace needs facexlib: pip install 'dr2e[retinaface]', or use 'builtin'") from error
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks torchvision for no weights in an old way
             network: nn.Module = RetinaFace(network_name=kind, device="meta")
         try:
             network.load_state_dict(state, assign=True)

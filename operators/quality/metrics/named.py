@@ -96,7 +96,7 @@ def _complaint(name: str, taken: Taken, error: Exception) -> str:
     if taken.missing:
         where = "name a folder that holds it" if taken.folder is None else f"put it into {taken.folder}"
         return f"pyiqa metric {name!r} needs {taken.missing[0]}, as pyiqa and torchvision publish it; {where}"
-    if taken.refused:
+    if taken.refused or type(error).__module__.startswith("huggingface_hub"):
         return (
             f"pyiqa metric {name!r} fetches more than single files, and nothing is downloaded here "
             f"({one_line(error)}); have it in the cache of its hub, or choose another"
@@ -105,7 +105,7 @@ def _complaint(name: str, taken: Taken, error: Exception) -> str:
 
 
 def _to_network(images: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
 def _textured(seed: int) -> torch.Tensor:

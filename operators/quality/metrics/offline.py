@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import huggingface_hub.constants
 import torch
 
 _LIBRARIES = ("pyiqa", "torchvision", "torch.hub", "timm")
@@ -56,6 +57,7 @@ def from_folder(folder: Path | None) -> Iterator[Taken]:
                     _replace(stack, module, name, own)
         for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect")):
             _replace(stack, owner, name, _refusing(getattr(owner, name), taken))
+        _replace(stack, huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # or it would try for a minute
         yield taken
 
 
