@@ -58,6 +58,7 @@ def evaluate(
     faces: int | None = None,
     grid: int | None = None,
     weights: str | Path | None = None,
+    metrics: str | None = None,
     address: str | None = None,
     progress: TextIO | None = None,
 ) -> EvaluationSummary:
@@ -67,7 +68,8 @@ def evaluate(
     "severe-16,severe-8"; all nine without. held_out: only the tenth of keys that training leaves out. faces: photos
     at most. grid: measure the choice of (N, tau) instead of the settings: every photo at one setting, drawn by its key
     (clean is one of them), and every N with every tau of a grid this fine, in timesteps. weights: folder with the
-    files of metrics that need some. address, progress: as for `restore`.
+    files of metrics that need some. metrics: of pyiqa, such as "musiq,dists", to measure besides. address, progress: as
+    for `restore`.
 
     Raises what `restore` raises, and WeightsError for a broken file of weights.
     """
@@ -83,6 +85,7 @@ def evaluate(
         faces=faces,
         grid=grid,
         folder=None if weights is None else str(Path(weights).absolute()),
+        metrics=tuple(name.strip() for name in (metrics or "").split(",") if name.strip()),
     )
     prepared = prepare(of_short_units(config if isinstance(config, Config) else build(config)), section)
     execute(prepared, address, progress)
@@ -132,6 +135,9 @@ def of_short_units(config: Config) -> Config:
     \b
 {_FILES}
 
+    --metrics adds any metric of single faces that pyiqa has, by its name there: --metrics musiq,maniqa. Their files are
+    looked for in --weights as well, under the names pyiqa publishes them by, and a missing one is named.
+
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 complete but for unreadable photos, 128+n signal n.
     """,
 )
@@ -159,6 +165,7 @@ def of_short_units(config: Config) -> Config:
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="DIR", help="Folder, on every node, with weights of metrics."
 )
+@click.option("--metrics", metavar="NAMES", help="Metrics of pyiqa to measure besides, such as musiq,dists.")
 @click.option("--address", metavar="ADDRESS", help="A Ray cluster; else RAY_ADDRESS; else Ray starts on this machine.")
 @metrics_port
 @as_json
@@ -172,6 +179,7 @@ def command(
     size: int,
     settings: str | None,
     weights: Path | None,
+    metrics: str | None,
     address: str | None,
     as_json: bool,
     **options: Any,
@@ -188,6 +196,7 @@ def command(
             faces=faces,
             grid=grid,
             weights=weights,
+            metrics=metrics,
             address=address,
         )
     if as_json:

@@ -18,8 +18,8 @@ from operators.quality.selection import Candidate, Chain, Pair, Policy
 from operators.restoration import STEP, DegradationRemover, Removal
 from pipeline.config import build
 from pipeline.filenames import plain_key
+from pipeline.loaders import load_detector, load_prior
 from pipeline.models import describe
-from pipeline.stages import load_detector, load_prior
 
 Pixels = NDArray[np.uint8]
 

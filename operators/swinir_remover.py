@@ -84,9 +84,17 @@ def face_size(path: Path) -> int:
     """Side in pixels of the faces that a checkpoint takes: of the images it was trained on. Raises WeightsError."""
     state = _read(path)
     try:
-        return _size(state)
+        return size_of(state)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is a SwinIR that cannot be built here: {error}") from None
+
+
+def recognises(state: State) -> bool:
+    """Whether a state dict is a SwinIR's that keeps the size of its images; others of that name enlarge them."""
+    try:
+        return _recognises(state) and size_of(state) > 0
+    except (ValueError, IndexError, ZeroDivisionError):
+        return False
 
 
 def _read(path: Path) -> State:
@@ -104,8 +112,9 @@ def _recognises(state: State) -> bool:
     return first and {f"{_BLOCK}.norm1.weight", f"{_BLOCK}.attn.relative_position_index"} <= state.keys()
 
 
-def _size(state: State) -> int:
-    """Raises ValueError where no tensor tells, or a face would come out larger."""
+def size_of(state: State) -> int:
+    """Side in pixels of the faces a SwinIR takes. Raises ValueError where no tensor tells, or they would come out
+    larger."""
     if _MASK not in state:
         raise ValueError(f"the tensor {_MASK}, which tells the size of its images, is missing")
     unshuffled = state.get("conv_first.1.weight")
@@ -124,7 +133,7 @@ def _enlarged(state: State) -> int:
 
 
 def _build(state: State, identity: ModelIdentity, device: torch.device, options: Options) -> Enhancer:
-    size = _size(state)
+    size = size_of(state)
     descriptor = EnhancerDescriptor(
         name=identity.name,
         licence=identity.licence,

@@ -62,7 +62,7 @@ class Detect(Section):
     """Finding faces."""
 
     detector: str = Field(
-        default="builtin", description="'builtin', a weight file, a model of the store or 'retinaface:FOLDER'"
+        default="builtin", description="'builtin', a weight file, or 'retinaface:' and facexlib's file or its folder"
     )
     max_faces: PositiveInt = Field(default=256, description="faces of one photo that are restored, the surest first")
 
@@ -128,6 +128,20 @@ class Write(Section):
     """What is written."""
 
     original: bool = Field(default=True, description="keep the original photo beside the restored one")
+    upscale: Literal[1, 2, 4] = Field(default=1, description="times the written photo is larger than it came")
+    upscaler: str = Field(default="bicubic", description="'bicubic' or a super-resolution network that spandrel knows")
+    tile: int = Field(
+        default=256, ge=64, le=4096, multiple_of=32,
+        description="pixels of a photo a side that the network sees at a time; more is faster and takes more memory",
+    )  # fmt: skip
+    parser: str = Field(
+        default="none", description="what says how much of a face is pasted back: 'none' (an ellipse), or a ParseNet"
+    )
+
+    @property
+    def by_network(self) -> bool:
+        """Whether a network enlarges photos."""
+        return self.upscale > 1 and self.upscaler != "bicubic"
 
 
 class Gate(Section):
@@ -331,6 +345,8 @@ class Config(Section):
             raise ValueError("pairs and keep: a run makes one of them")
         if self.pairs is not None and self.restore.remover != DR2:
             raise ValueError(f"restore.remover: pairs are made with DR2; leave it out, or use {DR2}")
+        if self.write.upscale > 1 and (self.pairs is not None or self.keep is not None):
+            raise ValueError("write.upscale: only restored photos are written larger; leave it at 1")
         if self.changed == "redo" and self.pairs is not None and self.pairs.gate.duplicates is not None:
             raise ValueError("changed: pairs without near-duplicates cannot be done anew in part; use refuse or skip")
         return self
@@ -351,6 +367,13 @@ class Config(Section):
     def without_secrets(self) -> Config:
         """The same without the options of input and output, for what reaches neither."""
         return self.model_copy(update={"storage": Storage(models=self.storage.models)})
+
+    @property
+    def cut(self) -> Unit:
+        """How shards are cut into units: as `unit` says, and smaller where enlarged photos travel with their unit."""
+        if not self.write.by_network:
+            return self.unit
+        return self.unit.model_copy(update={"max_bytes": max(1, self.unit.max_bytes // self.write.upscale**2)})
 
     def result(self) -> dict[str, Any]:
         """The settings that decide what the output holds, as JSON: not where and how wide the run works."""

@@ -60,11 +60,13 @@ SCHEMA = pa.schema(
         ("restored_name", pa.string()),
         ("restored_bytes", pa.int64()),
         ("restored_sha256", pa.string()),
+        ("restored_scale", pa.int32()),
         ("faces", pa.list_(FACE)),
     ]
 )
 """Names are member names in the unit's object in `folder`. landmarks: x0, y0, x1, ... in pixels of the upright photo.
 
+restored_scale: how many times larger than its input the restored photo is.
 preview: JPEG, the face before | after DR2 | after the enhancer, side by side; null for most faces.
 """
 
@@ -106,6 +108,7 @@ def _row(photo: Photo, written: Written | None, previews: Mapping[int, bytes]) -
         "restored_name": restored.name if restored else None,
         "restored_bytes": restored.bytes if restored else None,
         "restored_sha256": restored.sha256 if restored else None,
+        "restored_scale": written.scale if written and restored else None,
         "faces": [_face_row(face, name, previews) for face, name in zip(photo.faces, names, strict=True)],
     }
 

@@ -1,6 +1,6 @@
 """What a run makes of photos: restored photos, training pairs, or good faces to make pairs of.
 
-    restored:  Detect -> Restore -> Enhance,  the paper's figure
+    restored:  Detect -> Restore -> Enhance,  the paper's figure; then Enlarge, where a network makes photos larger
     pairs:     Target -> MakePairs
     kept:      Detect -> Restore -> Enhance and choose
 
@@ -10,12 +10,12 @@ The graph, the isolation of a poison and the commit ask a run for its product an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.config import Config
 from pipeline.members import Arrange, Encode, in_order, restored_members
-from pipeline.stages import Detect, Enhance, Restore, Stage
+from pipeline.stages import Detect, Enhance, Enlarge, Restore, Stage
 
 if TYPE_CHECKING:
     from pipeline.run import Run
@@ -43,13 +43,16 @@ RESTORED = Product(
     arrange=in_order,
 )
 
+ENLARGED = replace(RESTORED, stages=(*RESTORED.stages, (Enlarge, "enhance")))
+"""Restored photos that a network makes larger."""
+
 
 def product_of(config: Config) -> Product:
     """What the run of `config` makes."""
     if config.keep is not None:
         return _kept()
     if config.pairs is None:
-        return RESTORED
+        return ENLARGED if config.write.by_network else RESTORED
     from pipeline.pairs.members import PairWriter
     from pipeline.pairs.stages import MakePairs, Target
 

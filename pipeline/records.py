@@ -36,6 +36,7 @@ class Face:
     status: "found" after detection, then "restored", or "kept" when it was good enough as it came.
     n, tau: DR2's choice (low-pass scale; timestep of T = 1000); None when kept, or restored by another network.
     niqe_in, niqe_dr2, niqe_out: NIQE (lower is better) of crop, dr2 and image.
+    mask: what of image is pasted back, as PNG (see `operators.parse`); None: an ellipse.
     evaluations: network evaluations spent on this face.
     candidates: what was to choose from, e.g. {"n": 4, "tau": 280, "niqe": 5.1, "fidelity": 0.93}; plain JSON.
     reason: why the policy chose or kept, in its own words.
@@ -57,6 +58,7 @@ class Face:
     evaluations: int = 0
     candidates: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
+    mask: bytes | None = None
 
 
 @dataclass
@@ -75,6 +77,7 @@ class Photo:
     error, message: why it was rejected: a dotted code ("image.truncated") and one line for a person.
     replaces: the code it had been rejected with before it was tried again; "" the first time.
     seconds: time spent on it by stage.
+    enlarged: the photo `write.upscale` times as large, without restored faces, as PNG; None where no network did it.
     """
 
     unit: str
@@ -99,10 +102,12 @@ class Photo:
     replaces: str = ""
     faces: list[Face] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    enlarged: bytes | None = None
 
     def reject(self, code: str, message: str) -> None:
         """Quarantine this photo: its input members and the reason are kept, its faces are forgotten."""
         self.status, self.error, self.message, self.faces = "rejected", code, message, []
+        self.enlarged = None
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add to the time `stage` took for this photo."""
@@ -129,6 +134,7 @@ _FACE = pa.struct(
         ("evaluations", pa.int32()),
         ("candidates", pa.string()),
         ("reason", pa.string()),
+        ("mask", pa.binary()),
     ]
 )
 
@@ -156,6 +162,7 @@ SCHEMA = pa.schema(
         ("replaces", pa.string()),
         ("faces", pa.list_(_FACE)),
         ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("enlarged", pa.large_binary()),
     ]
 )
 """Columns of a block. Bytes are large_binary: a unit may hold more than 2 GiB."""

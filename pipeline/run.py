@@ -14,7 +14,7 @@ from operators.images import ImageLimits
 from pipeline.config import Config, NamedModels
 from pipeline.events.label import label_of
 from pipeline.inputs import ShardRef
-from pipeline.members import CommitContext
+from pipeline.members import BICUBIC, CommitContext
 from pipeline.models import Models
 from pipeline.output import Output
 from pipeline.product import Product, product_of
@@ -23,10 +23,8 @@ from pipeline.store.named import store_of
 
 _PACKAGES = ("dr2e", "torch", "diffusers", "pyiqa", "numpy", "pillow", "pyarrow", "ray")
 # Where a model lies does not matter as long as its hash is the same, and the hash is compared on its own.
-_SOURCES = {"detect.detector", "restore.remover", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
-
-_LATER: dict[str, dict[str, Any]] = {"enhance": {"fidelity": None, "precision": "float32"}}
-"""Settings that runs were begun without, and what they did."""
+_SOURCES = {"detect.detector", "restore.prior", "restore.niqe", "restore.policy", "enhance.enhancer"}
+_SOURCES |= {"restore.remover", "write.upscaler", "write.parser"}
 
 
 class RunMismatch(ValueError):
@@ -78,7 +76,8 @@ class Run:
         limits = ImageLimits(max_pixels=self.config.limits.max_pixels, max_bytes=self.config.limits.max_bytes)
         return CommitContext(
             self.config.seed, models, self.versions, self.config.write.original, limits, self.settings,
-            self.product.encode, self.product.arrange,
+            self.product.encode, self.product.arrange, self.config.write.upscale,
+            BICUBIC if self.models.upscaler is None else self.models.upscaler.name,
         )  # fmt: skip
 
     def record(self, shards: Sequence[ShardRef]) -> dict[str, Any]:
@@ -99,25 +98,18 @@ class Run:
 
     def check(self, recorded: Mapping[str, Any]) -> None:
         """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
-        different = list(differences(_completed(recorded.get("config", {})), self.config.result()))
-        for role, model in self.models.to_json().items():
-            before = recorded.get("models", {}).get(role, {}).get("sha256")
-            if before != model["sha256"]:
-                different.append(f"the {role} is another model")
+        different = list(differences(known_settings(recorded.get("config", {})), self.config.result()))
+        before, now = recorded.get("models", {}), self.models.to_json()
+        different += [
+            f"the {role} is another model"
+            for role in {**now, **before}
+            if before.get(role, {}).get("sha256") != now.get(role, {}).get("sha256")
+        ]
         if different:
             raise RunMismatch(
                 f"{self.output.location.url} was begun with other settings ({'; '.join(different)}); "
                 "continue it with those, or name a new --output"
             )
-
-
-def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, with those that came later."""
-    completed = dict(config)
-    for section, settings in _LATER.items():
-        if isinstance(completed.get(section), Mapping):
-            completed[section] = {**settings, **completed[section]}
-    return completed
 
 
 def versions() -> dict[str, str]:
@@ -137,6 +129,22 @@ def fingerprint(shards: Sequence[ShardRef]) -> str:
     for shard in shards:
         digest.update(f"{shard.relative}\0{shard.size}\0{shard.etag}\n".encode())
     return digest.hexdigest()
+
+
+def known_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a record, with the defaults of those that were not there yet when it was written."""
+    defaults = {} if not recorded else Config(input=("",), output="-").result()
+    return _over(defaults, recorded)
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _over(defaults[name], value)
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
+        else value
+        for name, value in given.items()
+    }
+    return {**defaults, **both}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

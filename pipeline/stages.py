@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -21,25 +20,23 @@ import pyarrow as pa
 from PIL import Image
 
 from operators.detect.align import AlignError, align
-from operators.detect.contract import Detection, Detector
-from operators.images import ImageError, ImageLimits, Picture, decode, to_grey
+from operators.detect.contract import Detection
+from operators.images import ImageError, ImageLimits, Picture, decode, encode_png, to_grey
+from operators.parse.mask import to_png
 from pipeline.blocks import failed_block, failure_of, from_block, to_block, unit_of
 from pipeline.clock import SharedClock
 from pipeline.config import DR2, Config, Resources
 from pipeline.events.label import label_of
+from pipeline.loaders import load_detector, load_enhancer, load_parser, load_remover, load_upscaler
 from pipeline.metrics.names import BATCH_ROWS, EVALUATIONS, Metric
 from pipeline.metrics.working import Meter
-from pipeline.models import enhancer_options, local_model
-from pipeline.records import Face, Photo, Pixels
-from pipeline.store.loading import detector_of, enhancer_of, prior_of
+from pipeline.records import Face, Photo, PhotoStatus, Pixels
 from pipeline.watchdog import beat, pulse, watch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from operators.dr2.engine import Engine
-    from operators.dr2.prior import Prior
-    from operators.enhance.contract import Enhancer
     from operators.restoration import DegradationRemover
     from operators.swinir_remover import SwinIRRemover
 
@@ -47,10 +44,11 @@ if TYPE_CHECKING:
 class Stage(ABC):
     """An actor's work: block in, block out. It ends its process when it gets nowhere (see `watchdog`).
 
-    name: as in `Photo.seconds`.
+    name: as in `Photo.seconds`. takes: the status of photos that it works on.
     """
 
     name: str
+    takes: frozenset[PhotoStatus] = frozenset({"pending"})
     _clock: SharedClock
     _resources: Resources | None
     _meter: Meter | None
@@ -75,9 +73,9 @@ class Stage(ABC):
         unit = unit_of(block)
         with self._watched():
             started, photos = time.perf_counter(), from_block(block)
-            pending = [photo for photo in photos if photo.status == "pending"]
+            taken = [photo for photo in photos if photo.status in self.takes]
             try:
-                self.process(pending)
+                self.process(taken)
             except Exception as error:
                 if not is_of_the_machine(error):
                     raise
@@ -88,7 +86,7 @@ class Stage(ABC):
                 if self._meter is not None:
                     self._meter.grown(self.totals)
             result = to_block(unit, photos)
-            self._count(pending, time.perf_counter() - started)
+            self._count(taken, time.perf_counter() - started)
             return result
 
     def totals(self) -> Mapping[Metric, float]:
@@ -134,10 +132,14 @@ class Stage(ABC):
 
     @abstractmethod
     def work(self, photos: Sequence[Photo]) -> None:
-        """Change photos whose status is "pending"; may be called again for the same photos after it raised.
+        """Change photos whose status is in `takes`; may be called again for the same photos after it raised.
 
         Calls `beat` now and then: a stage that does not for `resources.stalled_seconds` is taken to hang.
         """
+
+
+MOST_PIXELS = 64_000_000
+"""Of decoded photos that are held to be looked at together; a larger one is alone."""
 
 
 class Detect(Stage):
@@ -148,23 +150,51 @@ class Detect(Stage):
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         use_threads(threads)
         self.face_size, self.max_faces = face_size, config.detect.max_faces
-        self.limits = limits(config)
+        self.limits, self.upscale = limits(config), config.write.upscale
         self.detector = load_detector(config, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
+        for group in self.decoded(photos):
+            beat()
+            found = self.detector.detect([picture.pixels for _, picture in group])
+            for (photo, picture), detections in zip(group, found, strict=True):
+                cut = [self.cut(picture, detection) for detection in surest(detections, self.max_faces)]
+                photo.faces = [face for face in cut if face is not None]
+                if not photo.faces:
+                    photo.status = "no_face"
+
+    def decoded(self, photos: Sequence[Photo]) -> Iterator[list[tuple[Photo, Picture]]]:
+        """Photos with their pixels, as many at a time as the detector looks at together; rejects what is no picture."""
+        group: list[tuple[Photo, Picture]] = []
+        held = 0
         for photo in photos:
             beat()
             try:
                 picture = decode(photo.image, self.limits)
+                self.check_enlarged(picture)
             except ImageError as error:
                 photo.reject(error.code, error.message)
                 continue
             photo.height, photo.width = picture.pixels.shape[:2]
             photo.grey = picture.grey
-            (detections,) = self.detector.detect([picture.pixels])
-            photo.faces = [face for found in surest(detections, self.max_faces) if (face := self.cut(picture, found))]
-            if not photo.faces:
-                photo.status = "no_face"
+            pixels = photo.height * photo.width
+            if group and (len(group) == self.detector.together or held + pixels > MOST_PIXELS):
+                yield group
+                group, held = [], 0
+            group.append((photo, picture))
+            held += pixels
+        if group:
+            yield group
+
+    def check_enlarged(self, picture: Picture) -> None:
+        """Raises ImageError for a photo that is within the limits, and larger than they allow when it is written."""
+        height, width = (side * self.upscale for side in picture.pixels.shape[:2])
+        if height * width > self.limits.max_pixels:
+            raise ImageError(
+                "write.too_large",
+                f"{self.upscale} times as large it would have {width} x {height} pixels, over the limit of "
+                f"{self.limits.max_pixels:,}; choose a smaller write.upscale, or raise limits.max_pixels",
+            )
 
     def cut(self, picture: Picture, found: Detection) -> Face | None:
         """The face, aligned; None where its landmarks span nothing that could be cut out."""
@@ -188,7 +218,7 @@ class Restore(Stage):
 
     def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
         use_threads(threads)
-        self.remover = dr2(config, device) if config.restore.remover == DR2 else swinir(config, device)
+        self.remover = load_remover(config, device)
 
     def totals(self) -> Mapping[Metric, float]:
         """See `Stage`."""
@@ -223,6 +253,7 @@ class Enhance(Stage):
         self.face_size, self.batch = face_size, config.resources.enhance.batch
         self.enhancer = load_enhancer(config, device)
         self.niqe = load_judge(config.restore.niqe, device)
+        self.parser = load_parser(config, device)
 
     def work(self, photos: Sequence[Photo]) -> None:
         faces = [(photo, face, face.dr2) for photo in photos for face in photo.faces if face.dr2 is not None]
@@ -241,33 +272,26 @@ class Enhance(Stage):
         scores = self.niqe.score(to_unit_range([resized(image, self.face_size) for image in images]))
         for (_, face, _), image, score in zip(faces, images, scores, strict=True):
             face.image, face.niqe_out = image, finite(score)
+        if self.parser is not None:
+            for (_, face, _), mask in zip(faces, self.parser.masks(np.stack(images)), strict=True):
+                face.mask = None if mask is None else to_png(mask)
 
 
-def dr2(config: Config, device: str) -> DegradationRemover:
-    """DR2 with the prior of a run, and its choice of (N, tau)."""
-    from operators.dr2.checkpoints import load_prior
-    from operators.quality.judge import load_judge
-    from operators.quality.selection import Policy
-    from operators.restoration import DegradationRemover, Fixed
+class Enlarge(Stage):
+    """The whole photo larger, by a network; its faces are pasted into that when it is written."""
 
-    settings = config.restore
-    fixed = None if settings.n is None or settings.tau is None else Fixed(settings.n, settings.tau)
-    return DegradationRemover(
-        load_prior(settings.prior, device=device),
-        load_judge(settings.niqe, device),
-        seed=config.seed,
-        batch=config.resources.restore.batch,
-        select=fixed or Policy.load(settings.policy),
-        stride=settings.stride,
-    )
+    name = "enlarge"
+    takes = frozenset({"restored", "no_face"})
 
+    def __init__(self, config: Config, face_size: int, device: str, threads: int) -> None:
+        use_threads(threads)
+        self.limits, self.upscaler = limits(config), load_upscaler(config, device)
 
-def swinir(config: Config, device: str) -> SwinIRRemover:
-    """The network that stands for DR2 in a run."""
-    from operators.quality.judge import load_judge
-    from operators.swinir_remover import SwinIRRemover
-
-    return SwinIRRemover.load(Path(config.restore.remover), load_judge(config.restore.niqe, device), device)
+    def work(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            beat()
+            larger = self.upscaler.enlarge(decode(photo.image, self.limits).pixels, beat)
+            photo.enlarged = encode_png(larger, grey=photo.grey)
 
 
 def of_remover(remover: DegradationRemover | SwinIRRemover) -> Mapping[Metric, float]:
@@ -301,23 +325,6 @@ def is_of_the_machine(error: Exception) -> bool:
 def limits(config: Config) -> ImageLimits:
     """What is refused before it is decoded."""
     return ImageLimits(max_pixels=config.limits.max_pixels, max_bytes=config.limits.max_bytes)
-
-
-def load_detector(config: Config, device: str) -> Detector:
-    """The detector of a run."""
-    return detector_of(local_model(config, "detector").source, device)
-
-
-def load_prior(config: Config, device: str) -> Prior:
-    """The prior of a run."""
-    found = local_model(config, "prior")
-    return prior_of(found.source, device, found.settings)
-
-
-def load_enhancer(config: Config, device: str) -> Enhancer:
-    """The enhancer of a run, working as its settings say."""
-    found = local_model(config, "enhancer")
-    return enhancer_of(found.source, device, enhancer_options(config), found.identity)
 
 
 def surest(detections: Sequence[Detection], most: int) -> list[Detection]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray.data
@@ -37,8 +39,9 @@ def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
     """Units in, outcomes out; nothing runs before it is iterated over."""
     resources = run.config.resources
     photos = read(reads, run)
+    sharing = Counter(pool for _, pool in run.product.stages)
     for stage, pool in run.product.stages:
-        photos = actors(photos, stage, run, sizes.device, getattr(sizes, pool))
+        photos = actors(photos, stage, run, sizes.device, part_of(getattr(sizes, pool), sharing[pool]))
     return photos.map_batches(
         (run.product.sink or Commit)(run),
         batch_size=None,
@@ -46,6 +49,11 @@ def graph(run: Run, reads: Sequence[Read], sizes: Sizes) -> Dataset:
         num_cpus=resources.commit_cpus,
         max_retries=TASK_RETRIES,
     )
+
+
+def part_of(size: PoolSize, stages: int) -> PoolSize:
+    """What one of several stages on a pool gets of it: workers as many, each with its part of the CPUs and GPUs."""
+    return replace(size, cpus=size.cpus / stages, gpus=size.gpus / stages)
 
 
 def read(reads: Sequence[Read], run: Run) -> Dataset:

@@ -37,7 +37,8 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
     """Write every finished photo of `output` to a file below `destination`.
 
     A restored photo is the PNG of the shard: "scans/x.y.jpg" comes back as "scans/x.y.png", and as
-    "scans/x.y.jpg.png" if files differed in the extension alone. A photo without faces is the file as it was.
+    "scans/x.y.jpg.png" if files differed in the extension alone. A photo without faces is the file as it was,
+    or a PNG like others where it was written larger.
     Photos of shards that `dr2e pack` did not make are named after their members. A name that would lead out
     of `destination` is not followed, and of several photos of one name the later ones land in a folder named
     after their unit.
@@ -57,7 +58,7 @@ def unpack(output: Output, destination: Location, on_photo: Callable[[str], None
             if not is_new:
                 counts.present += 1
                 continue
-            if unit_photo.restored:
+            if unit_photo.has_face:
                 counts.restored += 1
             else:
                 counts.no_face += 1
@@ -82,6 +83,7 @@ class _FinishedPhoto:
     original: str | None  # the packed file's own name, if known and safe
     image_name: str
     restored: bool
+    has_face: bool
     data: bytes
 
     def names(self) -> Iterator[str]:
@@ -137,14 +139,15 @@ def _photos(output: Output, record: CommitRecord, rows: Sequence[dict[str, Any]]
 
 def _finished(path: Path, members: dict[str, Member], unit: str, row: dict[str, Any]) -> _FinishedPhoto:
     """Read one photo of the unit's local shard `path` and check it against its manifest row."""
-    restored = row["status"] == "restored"
+    restored = row["restored_name"] is not None
     name, sha256 = (row[f"{'restored' if restored else 'image'}_{what}"] for what in ("name", "sha256"))
     data = _read(path, members.get(name))
     if _digest(data) != sha256:
         raise LedgerError(f"{unit}: {name} is not what the manifest says; run 'dr2e verify'")
     source = members.get(f"{row['key']}.{SOURCE}")
     original = source_name(_read(path, source)) if source else None
-    return _FinishedPhoto(unit, row["key"], original, row["image_name"], restored, data)
+    has_face = row["status"] == "restored"
+    return _FinishedPhoto(unit, row["key"], original, row["image_name"], restored, has_face, data)
 
 
 def _read(path: Path, member: Member | None) -> bytes:

@@ -79,7 +79,7 @@ class Shards:
         plan = make_plan(self.shards, self.done())
         config = self.run.config
         reads = tuple(
-            partial(read_shard, task, config.unit, config.storage.input, config.resources.patience_seconds)
+            partial(read_shard, task, config.cut, config.storage.input, config.resources.patience_seconds)
             for task in plan.pending
         )
         return Left(reads, plan.committed_units, bytes_left(plan))

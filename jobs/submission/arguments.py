@@ -15,7 +15,7 @@ import click
 
 from jobs.options import config_from, options_of_run
 from pipeline.config import Config, ConfigError, Resources, load
-from pipeline.models import STORED, describe, sources
+from pipeline.models import describe, loaded_roles, sources
 from pipeline.secrecy import gives_away
 from pipeline.store.named import is_stored_name
 
@@ -223,11 +223,12 @@ def _paths_of_models(config: Config) -> list[str]:
     """The paths of models that are no part of dr2e, after those that are here were checked. Raises ConfigError,
     ModelError."""
     found, all_here = [], True
+    loaded = set(loaded_roles(config))
     for role, source in sources(config).items():
         kind, _, folder = source.partition(":")
-        if kind in {"builtin", "none", "pyiqa"}:
+        if kind in {"builtin", "none", "pyiqa"} or role not in {*loaded, "niqe", "policy"}:
             continue
-        if role in STORED and is_stored_name(config, source):
+        if role in loaded and is_stored_name(config, source):
             found += _place_of_store(config, role, source)
             all_here &= Path(config.models.store or "").is_dir()  # a bucket may be the cluster's alone
             continue

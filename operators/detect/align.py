@@ -58,6 +58,13 @@ def resize_matrix(matrix: ArrayLike, size: int, new_size: int) -> NDArray[np.flo
     return resized
 
 
+def enlarge_photo(matrix: ArrayLike, scale: int) -> NDArray[np.float64]:
+    """The photo -> crop matrix (2, 3) after the photo was made `scale` times larger."""
+    enlarged = np.asarray(matrix, dtype=np.float64) / [[scale, scale, 1]]
+    enlarged[:, 2] += enlarged[:, :2].sum(axis=1) * (0.5 - 0.5 * scale)
+    return enlarged
+
+
 def invert(matrix: ArrayLike) -> NDArray[np.float64]:
     """The (2, 3) matrix of the way back: crop -> photo for photo -> crop."""
     m = np.asarray(matrix, dtype=np.float64)

@@ -38,6 +38,7 @@ class BuiltinDetector:
     """
 
     name = "builtin"
+    together = 1
 
     def __init__(
         self,

@@ -36,10 +36,12 @@ class Detector(Protocol):
 
     name: short name for provenance, e.g. "builtin".
     fingerprint: sha256 (hex) of the weights, so that a run records which detector it used.
+    together: photos that are best handed in at a time; 1 where they are looked at one by one all the same.
     """
 
     name: str
     fingerprint: str
+    together: int
 
     def detect(self, photos: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """Detections of each photo, (H, W, 3) uint8 RGB, of any sizes.

@@ -21,9 +21,15 @@ def resample(source: NDArray[np.uint8], to_source: NDArray[np.float64], width: i
     """
     # One float channel at a time: Pillow's affine transform cuts the fractions off 8-bit results,
     # which would darken every face by half a grey level.
-    channels = [Image.fromarray(source[..., c].astype(np.float32)) for c in range(3)]
-    drawn = [_resample_channel(channel, to_source, width, height) for channel in channels]
-    return np.stack([np.asarray(channel) for channel in drawn], axis=-1)
+    drawn = [resample_plane(source[..., c].astype(np.float32), to_source, width, height) for c in range(3)]
+    return np.stack(drawn, axis=-1)
+
+
+def resample_plane(
+    source: NDArray[np.float32], to_source: NDArray[np.float64], width: int, height: int
+) -> NDArray[np.float32]:
+    """The same of one channel: (height, width) float32 from `source` (H, W) float32."""
+    return np.asarray(_resample_channel(Image.fromarray(source), to_source, width, height))
 
 
 def _resample_channel(image: Image.Image, to_image: NDArray[np.float64], width: int, height: int) -> Image.Image:

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 from operators import weights
-from operators.enhance import gpen, sparnet, vqfr
-from operators.enhance import codeformer, gfpgan, restoreformer
+from operators.enhance import codeformer, gfpgan, gpen, restoreformer, sparnet, vqfr
 from operators.enhance.architecture import Architecture
 from operators.enhance.bicubic import BicubicEnhancer
 from operators.enhance.builtin import BuiltinEnhancer

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from operators.quality.metrics.names import METRICS, Metric
+from operators.quality.metrics.names import Metric, metrics_called
 from pipeline.config import ConfigError
 from pipeline.evaluation.driver import recorded, results
 from pipeline.evaluation.measure import FACES
@@ -54,10 +54,11 @@ def compare(first: Location, second: Location) -> list[Difference]:
                 f"{first.url} and {second.url} were made with different {name}; compare evaluations of the same faces"
             )
     before, after = (_values(_results(location)) for location in (first, second))
+    metrics = metrics_called({name for values in before.values() for name in values})
     found = []
     for setting in (CLEAN, *SETTINGS):
         faces = sorted(face for face in before.keys() & after.keys() if face[2] == setting.name)
-        for metric in METRICS:
+        for metric in metrics:
             both = [(before[face].get(metric.name), after[face].get(metric.name)) for face in faces]
             pairs = [(one, other) for one, other in both if one is not None and other is not None]
             if pairs:
@@ -80,7 +81,7 @@ def verdict(differences: Sequence[Difference]) -> str:
 
 def markdown(differences: Sequence[Difference]) -> str:
     """A table: a row per setting, a cell "first → second (change ± half width)" per metric, what is better in bold."""
-    metrics = [metric for metric in METRICS if any(one.metric is metric for one in differences)]
+    metrics = metrics_called({one.metric.name for one in differences})
     rows: defaultdict[Setting, dict[str, Difference]] = defaultdict(dict)
     for one in differences:
         rows[one.setting][one.metric.name] = one

@@ -16,8 +16,9 @@ from pipeline.evaluation.faces import (
 )
 from pipeline.evaluation.settings import of_evaluation
 from pipeline.labels import LabelError, the_face
+from pipeline.loaders import load_detector
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, limits, load_detector, use_threads
+from pipeline.stages import Stage, limits, use_threads
 from pipeline.watchdog import beat
 
 

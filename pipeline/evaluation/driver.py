@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from operators.quality.metrics.names import Metric, measurable
+from operators.quality.metrics.names import METRICS, Metric, measurable
 from operators.training.weights import sha256_file
 from pipeline.config import DR2, Config, ConfigError
 from pipeline.evaluation.choice.publish import measure_choice
@@ -78,17 +78,20 @@ def prepare(config: Config, evaluate: Evaluate) -> Prepared:
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--weights: {folder} is no folder; name the one that holds the metrics' weights")
     metrics, absent = measurable(folder)
+    named, files = _named(evaluate.metrics, folder, absent)
     models = describe(config)
     shards = resolve_inputs(config.input, config.storage.input)
     sample = choose(shards, config.storage.input, config.unit, only_held_out=evaluate.held_out, most=evaluate.faces)
-    found = {"sample": sample.fingerprint, "shown": sample.shown, "weights": _hashes(metrics, folder)}
+    weights = {**_hashes(metrics, folder), **files}
+    others = tuple(metric.name for metric in named)
+    found = {"sample": sample.fingerprint, "shown": sample.shown, "weights": weights, "metrics": others}
     complete = EvaluationConfig.of(config, evaluate.model_copy(update=found))
     run = Run(complete, models)
     if before := recorded(run.output.location):
         run.check(before)
     stored = {entry.name for entry in run.output.location.entries(FACES)}
     pending = tuple(unit for unit in sample.units if object_name(unit.id) not in stored)
-    return Prepared(run, complete, shards, sample, pending, tuple(metrics), tuple(absent))
+    return Prepared(run, complete, shards, sample, pending, (*metrics, *named), tuple(absent))
 
 
 def execute(prepared: Prepared, address: str | None = None, progress: TextIO | None = None) -> None:
@@ -105,7 +108,8 @@ def execute(prepared: Prepared, address: str | None = None, progress: TextIO | N
     run.check(recorded(location) or {})
     evaluate = prepared.config.evaluate
     if evaluate.weights:
-        panel(prepared.config.restore.niqe, evaluate.folder)  # a broken file is told now and not by every worker
+        # A broken file is told now and not by every worker.
+        panel(prepared.config.restore.niqe, evaluate.folder, evaluate.metrics)
 
     from pipeline.evaluation.rounds import run_rounds  # Ray, which a finished evaluation does without
 
@@ -172,6 +176,31 @@ def _made_with(prepared: Prepared) -> str:
 def recorded(location: Location) -> dict[str, Any] | None:
     """What the evaluation at `location` is, as it was recorded when it began; None where there is none."""
     return read_description(location, SETTINGS, "an evaluation")
+
+
+def _named(names: Sequence[str], folder: Path | None, absent: Sequence[Metric]) -> tuple[list[Metric], dict[str, str]]:
+    """The metrics of pyiqa among these names, and the hashes of their files; each is made once, so that what is wrong
+    is told before anything starts. Raises ConfigError, also for another metric that lacks its files."""
+    found: list[Metric] = []
+    hashes: dict[str, str] = {}
+    lacking = {metric.name: metric for metric in absent}
+    for name in dict.fromkeys(names):
+        if name in lacking:
+            files = ", ".join(file.name for file in lacking[name].files)
+            raise ConfigError(f"--metrics: {name} needs {files}; put them into the folder that --weights names")
+        if name in {metric.name for metric in METRICS}:
+            continue
+        from operators.quality.metrics.named import NamedMetric, describe  # pyiqa
+        from operators.training.weights import WeightsError
+
+        try:
+            files_of = NamedMetric(name, folder).files
+            found.append(describe(name))
+        except WeightsError as error:
+            raise ConfigError(f"--metrics: {error}" + ("" if folder else " with --weights")) from None
+        if files_of:
+            hashes[name] = " ".join(sha256_file(path) for path in files_of)
+    return found, hashes
 
 
 def _hashes(metrics: Sequence[Metric], folder: Path | None) -> dict[str, str]:

@@ -80,7 +80,7 @@ class Measure:
         """Truth and inputs are cut anew, which is cheaper than carrying them; they come out the same."""
         started = time.perf_counter()
         evaluate = self.config.evaluate
-        metrics = panel(self.config.restore.niqe, evaluate.folder if evaluate.weights else None)
+        metrics = panel(self.config.restore.niqe, evaluate.folder_of_weights, evaluate.metrics)
         pixels = decode(photo.image, limits(self.config)).pixels
         truth, _ = align(pixels, photo.faces[0].landmarks, evaluate.size)
         features = metrics.features([truth])
@@ -136,6 +136,7 @@ def strip(images: list[Pixels]) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def panel(niqe: str, folder: str | None) -> Panel:
+def panel(niqe: str, folder: str | None, named: tuple[str, ...] = ()) -> Panel:
     """The metrics, loaded once per process. niqe: the run's judge; where that is another metric, the built-in NIQE."""
-    return Panel(Niqe.load("builtin" if niqe.startswith(PYIQA) else niqe), None if folder is None else Path(folder))
+    scale = Niqe.load("builtin" if niqe.startswith(PYIQA) else niqe)
+    return Panel(scale, None if folder is None else Path(folder), named)

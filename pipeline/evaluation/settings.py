@@ -63,6 +63,12 @@ class Evaluate(Section):
     shown: tuple[str, ...] = Field(default=(), description="photos the contact sheets may show; found, not configured")
     weights: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the metrics' weights, by metric")
     folder: str | None = Field(default=None, description="where those weights lie; does not decide the result")
+    metrics: tuple[str, ...] = Field(default=(), description="metrics of pyiqa to measure besides")
+
+    @property
+    def folder_of_weights(self) -> str | None:
+        """Where workers look for weights of metrics; None where they need none."""
+        return self.folder if self.weights else None
 
 
 class EvaluationConfig(Config):
@@ -80,6 +86,8 @@ class EvaluationConfig(Config):
         """See Config.result."""
         settings = super().result()
         del settings["evaluate"]["folder"]
+        if not self.evaluate.metrics:  # as in evaluations from before there were any
+            del settings["evaluate"]["metrics"]
         return settings
 
     @property

@@ -10,8 +10,9 @@ from operators.detect.align import template
 from operators.quality.agreement import bordered, disagreement
 from pipeline.config import Config, Keep
 from pipeline.labels import NO_FACE
+from pipeline.loaders import load_detector
 from pipeline.records import Face, Photo
-from pipeline.stages import Detect, Enhance, load_detector, resized, to_unit_range
+from pipeline.stages import Detect, Enhance, resized, to_unit_range
 from pipeline.watchdog import beat
 
 Verdict = tuple[dict[str, Any], tuple[str, str] | None]

@@ -12,9 +12,10 @@ from operators.images import ImageError, Picture, decode, to_grey
 from operators.pairs import gate
 from pipeline.config import Config, Pairs
 from pipeline.labels import LabelError, the_face
+from pipeline.loaders import load_detector, load_prior
 from pipeline.metrics.names import Metric
 from pipeline.records import Face, Photo
-from pipeline.stages import Stage, finite, limits, load_detector, load_prior, of_engine, to_unit_range, use_threads
+from pipeline.stages import Stage, finite, limits, of_engine, to_unit_range, use_threads
 from pipeline.watchdog import beat, pulse
 
 if TYPE_CHECKING:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from operators.detect.contract import Detector
     from operators.dr2.prior import Prior
     from operators.enhance.contract import Enhancer
+    from operators.parse.parsenet import FaceParser
+    from operators.quality.judge import Judge
+    from operators.swinir_remover import SwinIRRemover
+    from operators.upscale.contract import Upscaler
 
 
 def enhancer_of(source: str, device: str, options: Options = DEFAULTS, identity: Identity | None = None) -> Enhancer:
@@ -28,24 +32,43 @@ def prior_of(source: str, device: str, settings: Mapping[str, Any] | None = None
     """The prior "builtin", of a file, of a diffusers folder or of the hub. settings: what its files do not say, see
     `Record`. Raises WeightsError."""
     from operators.dr2.checkpoints import load_prior
-    from operators.training.weights import WeightsError
+    from operators.dr2.guided_diffusion import Undeclared
 
-    told = settings or {}
-    for name, known in (("attention", "legacy"), ("schedule", "linear")):
-        if told.get(name, known) != known:
-            raise WeightsError(f"{source}: a prior whose {name} is {told[name]!r} cannot be loaded; only {known!r} can")
-    return load_prior(source, device=device, size=told.get("size"))
+    return load_prior(source, device=device, undeclared=Undeclared.of(settings or {}))
 
 
 def detector_of(source: str, device: str) -> Detector:
-    """The detector "builtin", of a weights file, or "retinaface:FOLDER". Raises WeightsError."""
-    from operators.detect.retinaface import WEIGHTS, RetinaFaceDetector
+    """The detector "builtin", of a weights file of ours or facexlib's, or of "retinaface:" and such a file or its
+    folder. Raises WeightsError."""
+    from operators.detect.retinaface import RetinaFaceDetector, source_of
 
-    kind, _, folder = source.partition(":")
-    if kind == "retinaface":
-        return RetinaFaceDetector.load(folder, device)
-    if Path(source).name == WEIGHTS:
-        return RetinaFaceDetector.load(Path(source).parent, device)
+    if (published := source_of(source)) is not None:
+        return RetinaFaceDetector.load(published, device)
     from operators.detect.builtin import BuiltinDetector
 
     return BuiltinDetector.load(source, device)
+
+
+def parser_of(source: str, device: str) -> FaceParser:
+    """The parser of a weights file. Raises WeightsError."""
+    from operators.parse.parsenet import FaceParser
+
+    return FaceParser.load(Path(source), device)
+
+
+def remover_of(source: str, device: str, judge: Judge | None = None) -> SwinIRRemover:
+    """The network of a weights file that stands for DR2. judge: scores its faces; without one the built-in NIQE.
+    Raises WeightsError."""
+    from operators.quality.judge import load_judge
+    from operators.swinir_remover import SwinIRRemover
+
+    return SwinIRRemover.load(Path(source), judge or load_judge("builtin", device), device)
+
+
+def upscaler_of(source: str, device: str, scale: int | None = None, tile: int = 256) -> Upscaler:
+    """What enlarges photos: "bicubic", or a network. scale: how many times; None: as many as the network does.
+    Raises WeightsError."""
+    from operators.upscale import registry
+    from operators.upscale.network import scale_of
+
+    return registry.load(source, scale or scale_of(Path(source)), device, tile=tile)

@@ -34,12 +34,14 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model that is no enhancer. recognises: by the names and shapes of its tensors alone."""
+    """A kind of model that is no enhancer. recognises: by the names and shapes of its tensors alone. settings: what of
+    a record's settings they tell."""
 
     role: Role
     architecture: str
     recognises: Callable[[State], bool]
     file: str | None = None
+    settings: Callable[[State], Mapping[str, Any]] = lambda _: {}
 
 
 def _is_guided_diffusion(state: State) -> bool:
@@ -52,9 +54,32 @@ def _is_retinaface(state: State) -> bool:
     return "BboxHead.0.conv1x1.weight" in state and "body.conv1.weight" in state
 
 
+def _is_small_retinaface(state: State) -> bool:
+    return "BboxHead.0.conv1x1.weight" in state and "body.stage1.0.0.weight" in state
+
+
+def _is_parsenet(state: State) -> bool:
+    return "out_mask_conv.conv2d.weight" in state and "encoder.0.conv2d.weight" in state
+
+
+def _is_remover(state: State) -> bool:
+    from operators.swinir_remover import recognises
+
+    return recognises(state)
+
+
+def _size_of_remover(state: State) -> Mapping[str, Any]:
+    from operators.swinir_remover import size_of
+
+    return {"size": size_of(state)}
+
+
 KINDS: tuple[Kind, ...] = (
     Kind("prior", "guided-diffusion", _is_guided_diffusion),
     Kind("detector", "RetinaFace ResNet-50", _is_retinaface, "detection_Resnet50_Final.pth"),
+    Kind("detector", "RetinaFace MobileNet-0.25", _is_small_retinaface, "detection_mobilenet0.25_Final.pth"),
+    Kind("parser", "ParseNet", _is_parsenet),
+    Kind("remover", "SwinIR", _is_remover, settings=_size_of_remover),
 )
 
 
@@ -65,6 +90,7 @@ def recognise(path: Path) -> Recognised:
     """
     from operators.enhance.registry import ARCHITECTURES
     from operators.training.weights import WeightsError, is_ours
+    from operators.upscale.network import architecture_of
     from operators.weights.reading import read_state
 
     try:
@@ -75,10 +101,12 @@ def recognise(path: Path) -> Recognised:
         raise ModelError(str(error)) from None
     for kind in KINDS:
         if kind.recognises(state):
-            return Recognised(kind.role, kind.architecture, file=kind.file)
+            return Recognised(kind.role, kind.architecture, settings=kind.settings(state), file=kind.file)
     for architecture in ARCHITECTURES:
         if architecture.recognises(state):
             return Recognised("enhancer", architecture.name)
+    if (upscaler := architecture_of(state)) is not None:
+        return Recognised("upscaler", upscaler)
     known = ", ".join([kind.architecture for kind in KINDS] + [architecture.name for architecture in ARCHITECTURES])
     first = ", ".join(sorted(state)[:3])
     raise ModelError(f"{path} is of no architecture that is known here ({known}); its tensors are called {first}, ...")
@@ -87,7 +115,7 @@ def recognise(path: Path) -> Recognised:
 def try_load(folder: Path, file: str, role: Role, settings: Mapping[str, Any]) -> None:
     """Load a model as a run does, on the CPU, and forget it. Raises ModelError when that fails."""
     from operators.training.weights import WeightsError
-    from pipeline.store.loading import detector_of, enhancer_of, prior_of
+    from pipeline.store.loading import detector_of, enhancer_of, parser_of, prior_of, remover_of, upscaler_of
 
     path = folder / file
     try:
@@ -97,6 +125,12 @@ def try_load(folder: Path, file: str, role: Role, settings: Mapping[str, Any]) -
             prior_of(str(folder if file == DIFFUSERS else path), "cpu", settings)
         elif role == "detector":
             detector_of(str(path), "cpu")
+        elif role == "remover":
+            remover_of(str(path), "cpu")
+        elif role == "parser":
+            parser_of(str(path), "cpu")
+        elif role == "upscaler":
+            upscaler_of(str(path), "cpu")
     except WeightsError as error:
         raise ModelError(str(error)) from None
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import published
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from seeded import state_of
 from swinirs import SMALL, checkpoint
 
 from jobs.api import evaluate
@@ -29,6 +31,7 @@ from pipeline.config import ConfigError, load
 from pipeline.evaluation import rounds
 from pipeline.evaluation.choice.rules import BY_HAND
 from pipeline.evaluation.choice.search import Search
+from pipeline.evaluation.compare import compare
 from pipeline.evaluation.degrade import Degrade
 from pipeline.evaluation.driver import results
 from pipeline.evaluation.measure import Measure
@@ -277,3 +280,35 @@ def test_another_remover_is_measured_as_dr2_is(
     assert "bicubically → SwinIR → SwinIR + enhancer" in evaluated.markdown
     assert "Made with remover face_swinir_v1.ckpt" in evaluated.markdown
     assert (Path(evaluated.sheets) / "mild-4.png").is_file()
+def test_metrics_by_name_are_in_the_table_from_files_alone(
+    sharp_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """MUSIQ in its published layout, and PIQE, which needs no file."""
+    from pyiqa.archs.musiq_arch import MUSIQ
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    torch.save(state_of(MUSIQ(pretrained=False)), weights / "musiq_koniq_ckpt-e95806b9.pth")
+    monkeypatch.setattr(rounds, "run_rounds", run_here)
+    plan = arguments(sharp_faces, tmp_path / "out") | {"settings": "mild-4", "weights": weights}
+    summary = evaluate(**plan, metrics="musiq, piqe")
+    (row,) = summary.document["rows"]
+    assert {"psnr", "niqe", "musiq", "piqe"} <= set(row["metrics"])
+    assert row["metrics"]["musiq"]["input"]["n"] == 2
+    assert "musiq ↑" in summary.markdown and "piqe ↓" in summary.markdown
+    recorded = summary.document["evaluation"]["config"]["evaluate"]
+    assert recorded["metrics"] == ["musiq", "piqe"] and set(recorded["weights"]) == {"musiq"}
+    assert evaluate(**plan, metrics="musiq,piqe").was_complete
+    with pytest.raises(RunMismatch, match=r"evaluate\.metrics was"):
+        evaluate(**plan)
+
+    with pytest.raises(ConfigError, match=r"--metrics: .*'musiq' needs musiq_koniq_ckpt-e95806b9.pth"):
+        evaluate(**arguments(sharp_faces, tmp_path / "other"), metrics="musiq")
+    with pytest.raises(ConfigError, match=r"--metrics: lpips needs LPIPS_v0.1_alex-df73285e.pth, alexnet.*--weights"):
+        evaluate(**plan, metrics="lpips")
+    with pytest.raises(ConfigError, match=r"--metrics: 'musik' is no metric of single faces in pyiqa"):
+        evaluate(**plan, metrics="musik")
+
+    (difference,) = [one for one in compare(Location(str(tmp_path / "out")), Location(str(tmp_path / "out")))
+                     if one.metric.name == "musiq"]  # fmt: skip
+    assert difference.change.mean == 0 and difference.metric.higher_is_better

@@ -14,8 +14,8 @@ from model_page import PAGE, renewed
 from operators.enhance import registry
 from operators.enhance.contract import OptionError, Options
 from pipeline.config import load
+from pipeline.loaders import load_enhancer
 from pipeline.models import ModelError, describe, enhancer_options, local_model
-from pipeline.stages import load_enhancer
 from pipeline.store.install import Told, add
 from pipeline.store.places import open_store
 

@@ -5,7 +5,7 @@ import numpy as np
 from jobs.demonstration.photographs import eileen_collins
 from operators.detect.align import align, template
 from operators.quality.agreement import bordered, disagreement, normalised_mean_error
-from pipeline.stages import load_detector
+from pipeline.store.loading import detector_of
 
 
 def test_the_error_is_in_eye_distances() -> None:
@@ -30,6 +30,6 @@ def test_the_detector_finds_an_aligned_face_within_its_border() -> None:
     face, _ = align(photograph.pixels, photograph.faces[0], 256)
     wide, border = bordered(face)
     assert wide.shape == (512, 512, 3) and np.array_equal(wide[border:-border, border:-border], face)
-    (found,) = load_detector("builtin", "cpu").detect([wide])
+    (found,) = detector_of("builtin", "cpu").detect([wide])
     moved = disagreement([one.landmarks - border for one in found], template(256))
     assert moved is not None and moved < 0.12

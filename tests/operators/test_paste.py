@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from operators.detect.align import FFHQ_512, align, invert, resize_matrix
+from operators.detect.align import FFHQ_512, align, enlarge_photo, invert, resize_matrix
 from operators.detect.paste import face_mask, paste
 from operators.images import to_grey
 
@@ -101,6 +101,85 @@ def test_grey_stays_grey(photo: NDArray[np.uint8]) -> None:
     assert np.array_equal(pasted, to_grey(pasted))
 
 
+def round_mask(x: float, y: float, radius: float, side: int = 128) -> NDArray[np.float32]:
+    """A disc, soft over 8 pixels of `side`, as a parser's mask is."""
+    rows, columns = np.mgrid[0:side, 0:side]
+    return np.clip((radius - np.hypot(columns - x, rows - y)) / 8 + 0.5, 0, 1).astype(np.float32)
+
+
+def test_a_mask_says_what_of_a_crop_counts(photo: NDArray[np.uint8]) -> None:
+    """Inside it the crop, outside it the photo to the bit, also where the ellipse of a face would reach."""
+    _, matrix = align(photo, face_at(225, 140, 200, 10), 128)
+    black = np.zeros((128, 128, 3), np.uint8)
+    pasted = paste(photo, [(black, matrix)], masks=[round_mask(64, 70, 30)], match_colour=False)
+    u, v = in_crop(photo.shape, matrix)
+    away = np.hypot(u - 64, v - 70)
+    assert (pasted[away < 24] == 0).all()
+    assert np.array_equal(pasted[away > 37], photo[away > 37])
+    assert (away[np.hypot((u - 63.5) / 56, (v - 67.3) / 57) < 0.6] > 37).sum() == 0
+    by_ellipse = paste(photo, [(black, matrix)], match_colour=False)
+    assert (by_ellipse[away > 37] != photo[away > 37]).any()
+
+
+def test_hair_reaches_further_than_the_ellipse_and_the_crops_edge_never_shows(photo: NDArray[np.uint8]) -> None:
+    plain = np.full((300, 300, 3), 100, np.uint8)
+    _, matrix = align(plain, face_at(150, 150, 160, 25), 128)
+    white = np.full((128, 128, 3), 200, np.uint8)
+    everything = np.ones((128, 128), np.float32)
+    pasted = paste(plain, [(white, matrix)], masks=[everything], match_colour=False)[..., 0].astype(int)
+    u, v = in_crop(plain.shape, matrix)
+    assert (pasted[(np.abs(u - 63.5) < 50) & (np.abs(v - 15) < 2)] == 200).all(), "hair, above the brows"
+    assert (pasted[(np.minimum(u, v) < -1) | (np.maximum(u, v) > 128)] == 100).all()
+    steps = max(np.abs(np.diff(pasted, axis=axis)).max() for axis in (0, 1))
+    assert steps < 25, "100 levels fade over some pixels"
+
+
+def test_with_a_mask_colour_stays_that_of_the_photo(photo: NDArray[np.uint8]) -> None:
+    """A crop of another tint is shifted to the photo's: the mean colour of the skin changes by less than a level."""
+    photo = photo // 2 + 50  # nothing is so dark or bright that its tint is cut off
+    crop, matrix = align(photo, face_at(225, 140, 180), 256)
+    tinted = (crop.astype(int) + np.array([12, -9, 5])).astype(np.uint8)
+    mask = round_mask(64, 70, 35)
+    pasted = paste(photo, [(tinted, matrix)], masks=[mask]).astype(float)
+    u, v = in_crop(photo.shape, matrix)
+    skin = np.hypot(u / 2 - 64, v / 2 - 70) < 30
+    assert np.abs(pasted[skin].mean(axis=0) - photo[skin].mean(axis=0)).max() < 1
+    unmatched = paste(photo, [(tinted, matrix)], masks=[mask], match_colour=False).astype(float)
+    assert np.abs(unmatched[skin].mean(axis=0) - photo[skin].mean(axis=0)).max() > 10
+    untinted = paste(photo, [(crop, matrix)], masks=[mask]).astype(float)
+    assert np.abs(pasted - untinted).max() <= 3, "and no seam anywhere"
+
+
+def test_masked_faces_that_overlap_reproduce_the_photo_in_any_order(photo: NDArray[np.uint8]) -> None:
+    faces = [align(photo, face_at(x, 140, 180), 256) for x in (190, 240, 290)]
+    masks = [round_mask(64, 70, 40), None, np.ones((128, 128), np.float32)]
+    pasted = paste(photo, faces, masks=masks)
+    assert np.abs(pasted.astype(int) - photo).mean() < 0.7
+    backwards = paste(photo, faces[::-1], masks=masks[::-1])
+    assert np.abs(pasted.astype(int) - backwards).max() <= 1
+
+
+def test_a_mask_of_nothing_changes_nothing(photo: NDArray[np.uint8]) -> None:
+    crop, matrix = align(photo, face_at(225, 140, 180), 128)
+    assert np.array_equal(paste(photo, [(255 - crop, matrix)], masks=[np.zeros((128, 128), np.float32)]), photo)
+
+
+def test_a_face_lands_on_its_place_in_an_enlarged_photo() -> None:
+    """A dot on the crop appears where it would have, at the enlarged photo's scale."""
+    small = np.full((120, 140, 3), 20, np.uint8)
+    _, matrix = align(small, face_at(70, 60, 80, 20), 128)
+    y, x = np.mgrid[0:128, 0:128]
+    dot = np.repeat((20 + 200 * np.exp(-((x - 70) ** 2 + (y - 60) ** 2) / 30)).astype(np.uint8)[..., None], 3, axis=-1)
+    back = invert(matrix)
+    place = back[:, :2] @ [70, 60] + back[:, 2]
+    for scale in (2, 4):
+        large = np.full((120 * scale, 140 * scale, 3), 20, np.uint8)
+        change = paste(large, [(dot, enlarge_photo(matrix, scale))], match_colour=False)[..., 0].astype(float) - 20
+        rows, columns = np.mgrid[0 : len(large), 0 : large.shape[1]]
+        found = np.array([(columns * change).sum(), (rows * change).sum()]) / change.sum()
+        assert np.allclose(found, (place + 0.5) * scale - 0.5, atol=0.1 * scale)
+
+
 def test_overlapping_faces_reproduce_the_photo_in_any_order(photo: NDArray[np.uint8]) -> None:
     faces = [align(photo, face_at(x, 140, 180), 256) for x in (190, 240, 290)]
     pasted = paste(photo, faces)
@@ -152,6 +231,8 @@ def test_nothing_to_paste(photo: NDArray[np.uint8]) -> None:
 def test_wrong_shapes_are_refused(photo: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="must be"):
         paste(photo, [(np.zeros((64, 32, 3), np.uint8), np.eye(2, 3))])
+    with pytest.raises(ValueError, match="mask"):
+        paste(photo, [(np.zeros((64, 64, 3), np.uint8), np.eye(2, 3))], masks=[np.zeros((8, 9), np.float32)])
     with pytest.raises(ValueError, match="feather"):
         paste(photo, [], feather=0)
 

@@ -88,11 +88,18 @@ def test_a_timestep_the_prior_was_never_trained_at_is_refused(models):
     assert describe(config(models, tau=490, n=4)).max_timestep == 500
 
 
-def test_retinaface_is_looked_for_in_its_folder(models):
-    with pytest.raises(ModelError, match=r"detection_Resnet50_Final\.pth is missing"):
+def test_retinaface_is_looked_for_in_its_folder_and_may_be_named_itself(models):
+    retinaface = pytest.importorskip("facexlib.detection.retinaface")
+    with pytest.raises(ModelError, match=r"not found: .*; put facexlib's detection_Resnet50_Final\.pth or"):
         describe(config(models, detector=f"retinaface:{models}"))
-    (models / "detection_Resnet50_Final.pth").write_bytes(b"weights")
-    assert describe(config(models, detector=f"retinaface:{models}")).detector.name == "RetinaFace"
+    file = models / "detection_mobilenet0.25_Final.pth"
+    file.write_bytes(b"weights")
+    with pytest.raises(ModelError, match=r"detector: .*detection_mobilenet0\.25_Final\.pth"):
+        describe(config(models, detector=f"retinaface:{models}"))
+    torch.save(retinaface.RetinaFace(network_name="mobile0.25", device="cpu").state_dict(), file)
+    for source in (f"retinaface:{models}", f"retinaface:{file}", str(file)):
+        found = describe(config(models, detector=source)).detector
+        assert (found.name, found.sha256) == ("RetinaFace", sha256(file))
 
 
 def test_a_diffusers_folder_says_its_size_and_steps(models):

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from pipeline.config import build
+from pipeline.identify import Model
 from pipeline.inputs import ShardRef
-from pipeline.models import Model, Models
+from pipeline.models import Models
 from pipeline.run import Run, RunMismatch, fingerprint
 
 SHARDS = [ShardRef("/data/a.tar", "a.tar", 10, "x"), ShardRef("/data/b.tar", "b.tar", 20, "y")]

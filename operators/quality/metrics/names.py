@@ -1,10 +1,12 @@
 """The metrics of an evaluation: what they are called, which way is better, and which files they need.
 
-Nothing is imported here, so that the driver can name metrics without loading any.
+Nothing large is imported here, so that the driver can name metrics without loading any.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,22 @@ METRICS = (
     Metric("arcface", "ArcFace, °", False, 1, files=(ARCFACE,)),
 )
 """In the order of tables."""
+
+
+def metrics_called(names: Iterable[str]) -> list[Metric]:
+    """The metrics of these names, in the order of tables, those of pyiqa after the others. A name that nobody has any
+    more is left out."""
+    wanted = set(names)
+    found = [metric for metric in METRICS if metric.name in wanted]
+    others = sorted(wanted - {metric.name for metric in found})
+    if others:
+        from operators.quality.metrics.named import describe  # pyiqa
+        from operators.training.weights import WeightsError
+
+        for name in others:
+            with suppress(WeightsError):
+                found.append(describe(name))
+    return found
 
 
 def measurable(folder: Path | None) -> tuple[list[Metric], list[Metric]]:

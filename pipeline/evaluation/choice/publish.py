@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from operators.quality.grid import grid_chains
-from operators.quality.metrics.names import Metric
+from operators.quality.metrics.names import METRICS, Metric
 from operators.quality.selection import Chain
 from operators.restoration import STEP, cost
 from pipeline.evaluation.choice.curves import curves
@@ -43,6 +43,6 @@ def measure_choice(
     def of_pair(n: int, tau: int) -> int:  # tau: timestep of 1000
         return cost(Chain.to(n, tau // STEP), last_step, stride)
 
-    with_truth = [metric for metric in metrics if metric.name != "niqe" and not metric.pooled]
+    with_truth = [metric for metric in metrics if metric in METRICS and metric.name != "niqe" and not metric.pooled]
     compared = [compare(faces, with_truth, output, of_pair, searched) for output in OUTPUTS]
     return MeasuredChoice(choice_page(compared, with_truth, config), choice_document(compared), curves(faces))

@@ -44,7 +44,7 @@ class Search(Stage):
             raise ValueError("a grid is measured with DR2")
         self.remover = remover
         self.chains = measured_chains(face_size, step=evaluation.grid // STEP, stride=remover.stride)
-        self.panel = panel(config.restore.niqe, evaluation.folder if evaluation.weights else None)
+        self.panel = panel(config.restore.niqe, evaluation.folder_of_weights)
         self.size, self.seed, self.limits = evaluation.size, config.seed, limits(config)
 
     def totals(self) -> Mapping[Metric, float]:

@@ -1,0 +1,1 @@
+"""Whole photographs, larger: bicubic, or by a super-resolution network in tiles."""
