@@ -127,6 +127,7 @@ def test_its_discriminator_is_no_enhancer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("size", [256, 512])
 def test_a_face_of_full_size(size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     enhancer = registry.load(save(tmp_path / "gpen.pth", weights(layout(GOLDEN, f"gpen_{size}"))))

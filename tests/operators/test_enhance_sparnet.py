@@ -147,6 +147,7 @@ def test_another_file_is_refused_in_a_line(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_face_of_512_px(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     enhancer = registry.load(save(tmp_path / "sparnethd.pth", weights(PUBLISHED)))
     start = time.monotonic()

@@ -151,6 +151,7 @@ def test_another_file_is_refused_in_a_line(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("version", "fidelity"), [("v1", None), ("v2", 0.0), ("v2", 1.0)])
 def test_a_face_of_512_px(
     version: str, fidelity: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
