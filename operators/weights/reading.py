@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ _WRAPPERS = ("params_ema", "g_ema", "ema", "params", "state_dict", "model", "gen
 
 _PARALLEL = "module."
 """What torch's DataParallel puts before every key."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class)")
+"""In torch's words for a pickle that names a class or function, which it does not load."""
 
 _BEGINNING = 512
 """Bytes that tell what a file is."""
@@ -77,7 +81,7 @@ def _read_torch(path: Path, beginning: bytes) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error)
-        if "nsupported" in reason or "GLOBAL" in reason:
+        if _GLOBAL.search(reason):
             raise WeightsError(
                 f"{path} holds Python objects besides tensors ({_named(reason)}), which could run any code, "
                 "so it is not loaded; where you trust the file, save its state dict alone, as safetensors"
@@ -91,9 +95,9 @@ def _read_torch(path: Path, beginning: bytes) -> object:
 
 
 def _named(reason: str) -> str:
-    """The global that torch's message names."""
-    _, found, rest = reason.partition("GLOBAL ")
-    return rest.split()[0] if found and rest.split() else "a class or function"
+    """The class or function that torch's message names."""
+    found = _GLOBAL.search(reason)
+    return found[1] if found and found[1] else "a class or function"
 
 
 def _network_of(state: object) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ from web import Site, served
 
 from jobs import cli
 from jobs.models import command
+from operators.dr2.schedule import Schedule
 from pipeline.config import Config, load
+from pipeline.loaders import load_prior
 from pipeline.models import ModelError, describe
 from pipeline.store import catalogue
 from pipeline.store.catalogue import Published, PublishedFile
@@ -146,13 +148,15 @@ def test_convert_takes_names_and_files(place: Path, tmp_path: Path) -> None:
     assert "not in the store" in refused("convert", "nothing", str(tmp_path / "three.safetensors"))
 
 
-def test_what_a_prior_says_of_itself_decides_whether_it_loads(place: Path, tmp_path: Path) -> None:
+def test_what_a_prior_does_not_say_of_itself_is_told_and_kept(place: Path, tmp_path: Path) -> None:
     torch.save(guided_diffusion(), tmp_path / "adm.pt")
-    for option, value in (("--attention-order", "new"), ("--schedule", "cosine")):
-        assert "cannot be loaded; only" in refused("add", str(tmp_path / "adm.pt"), option, value)
-    answer("add", str(tmp_path / "adm.pt"), "--attention-order", "legacy", "--schedule", "linear", "--size", "64")
+    answer("add", str(tmp_path / "adm.pt"), "--attention-order", "new", "--schedule", "cosine", "--size", "64")
     record = json.loads(answer("show", "adm", "--json"))["record"]
-    assert record["settings"] == {"attention": "legacy", "schedule": "linear", "size": 64}
+    assert record["settings"] == {"attention": "new", "schedule": "cosine", "size": 64}
+    prior = load_prior(load(None, [], {"input": ["x"], "output": "y", "restore.prior": "adm"}), "cpu")
+    assert prior.size == 64
+    assert prior.schedule.alpha_bar[-1] == pytest.approx(Schedule.cosine().alpha_bar[-1])
+    assert prior.schedule.alpha_bar[500] != pytest.approx(Schedule.linear().alpha_bar[500])
 
 
 def test_remove_forgets_the_model_and_its_acknowledgement(place: Path, tmp_path: Path) -> None:

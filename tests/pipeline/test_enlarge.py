@@ -228,14 +228,14 @@ def test_outputs_from_before_there_were_such_settings_go_on():
     [
         (["write.upscale=2", "write.upscaler=gone.pth"], r"upscaler: weights not found: gone.pth"),
         (["write.upscale=4", "write.upscaler={x2}"], r"upscaler: .*x2.pth: the network enlarges 2 times"),
-        (["write.parser=gone.pth"], r"parser: weights not found: gone.pth"),
-        (["write.parser={x2}"], r"parser: .*x2.pth holds other weights than parsing_parsenet.pth"),
+        (["write.parser=gone.pth"], r"parser: gone.pth is missing; check the path, or use 'none'"),
+        (["write.parser={x2}"], r"parser: .*x2.pth holds a model of kind 'upscaler'; name one of kind 'parser'"),
         (
             ["write.upscale=2", "write.upscaler=https://u:p@host/x.pth?key=1"],
             r"upscaler: models are not read from URLs",
         ),
         (["detect.detector=retinaface:gone"], r"detector: RetinaFace weights not found: gone"),
-        (["detect.detector={x2}"], r"detector: .*x2.pth holds no RetinaFace of facexlib"),
+        (["detect.detector={x2}"], r"detector: .*x2.pth holds a model of kind 'upscaler'; name one of kind 'detector'"),
     ],
 )
 def test_what_is_wrong_with_a_model_is_told_before_anything_starts(tmp_path: Path, settings: list[str], message: str):

@@ -13,7 +13,6 @@ import pytest
 import torch
 from small_models import guided_diffusion, small_enhancer
 
-from operators.detect.retinaface import WEIGHTS, RetinaFaceDetector
 from operators.dr2.checkpoints import load_prior
 from operators.enhance import registry
 from operators.training.weights import WeightsError
@@ -21,6 +20,7 @@ from pipeline.config import build
 from pipeline.models import describe
 from pipeline.store.errors import ModelError
 from pipeline.store.install import Told, add
+from pipeline.store.loading import detector_of, parser_of, remover_of, upscaler_of
 from pipeline.store.places import open_store
 
 
@@ -92,9 +92,21 @@ def _as_prior(path: Path) -> None:
 
 
 def _as_detector(path: Path) -> None:
+    detector_of(f"retinaface:{path}", "cpu")
+
+
+def _as_parser(path: Path) -> None:
     pytest.importorskip("facexlib")
-    path.rename(path.with_name(WEIGHTS))
-    RetinaFaceDetector.load(path.parent)
+    parser_of(str(path), "cpu")
+
+
+def _as_remover(path: Path) -> None:
+    remover_of(str(path), "cpu")
+
+
+def _as_upscaler(path: Path) -> None:
+    pytest.importorskip("spandrel")
+    upscaler_of(str(path), "cpu", 2)
 
 
 def _into_a_store(path: Path) -> None:
@@ -115,14 +127,13 @@ def _before_a_run_as_prior(path: Path) -> None:
     describe(build({"input": "in", "output": "out", "restore": {"prior": str(path), "n": 4, "tau": 40}}))
 
 
-LOADERS = (_as_enhancer, _as_prior, _into_a_store, _before_a_run_as_enhancer, _before_a_run_as_prior)
+BARE = (_as_enhancer, _as_prior, _as_detector, _as_parser, _as_remover, _as_upscaler)
+LOADERS = (*BARE, _into_a_store, _before_a_run_as_enhancer, _before_a_run_as_prior)
 CASES = [(loader, what, ".pth") for loader in LOADERS for what in FILES]
 CASES.remove((_before_a_run_as_prior, "a U-Net that lacks a block", ".pth"))  # only building it tells, in a worker
-# facexlib builds its network first, which takes a second.
-CASES += [(_as_detector, what, ".pth") for what in FILES if "code" in what or what in ("a web page", "cut")]
 CASES += [
     (loader, what, ".safetensors")
-    for loader in (_as_enhancer, _as_prior, _into_a_store)
+    for loader in (*BARE, _into_a_store)
     for what in ("empty", "a web page", "noise", "cut", "a pickle with code")
 ]
 
@@ -141,7 +152,7 @@ def test_it_is_refused_in_one_line_and_nothing_runs(
         loader(path)
     message = str(caught.value)
     assert "\n" not in message.strip() and len(message) < 1000
-    assert path.name in message or WEIGHTS in message
+    assert path.name in message
     assert not (tmp_path / "sang").exists()
 
 

@@ -99,7 +99,7 @@ def test_retinaface_is_looked_for_in_its_folder_and_may_be_named_itself(models):
     torch.save(retinaface.RetinaFace(network_name="mobile0.25", device="cpu").state_dict(), file)
     for source in (f"retinaface:{models}", f"retinaface:{file}", str(file)):
         found = describe(config(models, detector=source)).detector
-        assert (found.name, found.sha256) == ("RetinaFace", sha256(file))
+        assert (found.name, found.sha256) == (file.name, sha256(file))
 
 
 def test_a_diffusers_folder_says_its_size_and_steps(models):
@@ -202,6 +202,8 @@ def test_a_name_may_be_a_folder_that_is_here(models, store, monkeypatch):
     monkeypatch.chdir(models)
     (models / "ddpm").mkdir()
     (models / "ddpm" / "config.json").write_text(json.dumps({"sample_size": 256}))
+    (models / "ddpm" / "scheduler_config.json").write_text(json.dumps({"num_train_timesteps": 1000}))
+    (models / "ddpm" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
     assert describe(config(models, prior="ddpm", n=4, tau=40)).face_size == 256
 
 
