@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.benchmarks import dr2, engine, memory, nightly, pipeline, scaling, simulation, updates, verify
+from jobs.benchmarks import dr2, engine, enhancers, memory, nightly, pipeline, scaling, simulation, updates, verify
 
 
 @click.group("bench")
@@ -14,6 +14,7 @@ def command() -> None:
 
 command.add_command(dr2.command)
 command.add_command(engine.command)
+command.add_command(enhancers.command)
 command.add_command(memory.command)
 command.add_command(nightly.command)
 command.add_command(pipeline.command)

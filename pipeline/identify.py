@@ -67,9 +67,7 @@ def detector(config: Config, record: Record | None) -> Model:
     return _ours("detector", source)[0]
 
 
-def removal(
-    config: Config, remover: Record | None, prior: Record | None
-) -> tuple[Model | None, Model, int, int]:
+def removal(config: Config, remover: Record | None, prior: Record | None) -> tuple[Model | None, Model, int, int]:
     """What stands for DR2, if anything does; the prior; the face side, and the bound of the prior's timesteps."""
     source = config.restore.remover
     if source == DR2:

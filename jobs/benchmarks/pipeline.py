@@ -84,9 +84,7 @@ class Efficiency:
 @click.option("--threads", default=1, show_default=True, help="Torch threads of each stage, alone and in the run.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Of the run, such as restore.stride=10.")
 @as_json
-def command(
-    units: int, photos: int, rounds: int, threads: int, assignments: tuple[str, ...], as_json: bool
-) -> None:
+def command(units: int, photos: int, rounds: int, threads: int, assignments: tuple[str, ...], as_json: bool) -> None:
     """Faces per second of a run on Ray, beside each of its stages alone in a plain loop over the same units.
 
     A stage alone is warmed up with the first unit, has as many torch threads and the same batch as in the run, and no

@@ -280,6 +280,8 @@ def test_another_remover_is_measured_as_dr2_is(
     assert "bicubically → SwinIR → SwinIR + enhancer" in evaluated.markdown
     assert "Made with remover face_swinir_v1.ckpt" in evaluated.markdown
     assert (Path(evaluated.sheets) / "mild-4.png").is_file()
+
+
 def test_metrics_by_name_are_in_the_table_from_files_alone(
     sharp_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

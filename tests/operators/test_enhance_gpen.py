@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from published import DATA, faces, layout, normal, save, seeded
+from layouts import GOLDEN, of_gpen
+from published import faces, layout, normal, save
 from torch import Tensor
 
 from operators.enhance import registry
@@ -18,33 +18,13 @@ from operators.enhance.contract import Enhancer, Options
 from operators.enhance.gpen import network_of
 from operators.training.weights import WeightsError
 
-GOLDEN = np.load(DATA / "enhancers.npz")
 SMALL = layout(GOLDEN, "gpen_small")
-
-
-def weights(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Seeded weights as StyleGAN2 keeps them: not scaled by their number of inputs, which the network does."""
-    state = seeded(shapes)
-    smoothing = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
-    for key, shape in shapes.items():
-        if key.endswith(".kernel"):  # a little lopsided, so that turning one round shows
-            gain = 4 if key.startswith("generator") else 1
-            state[key] = torch.from_numpy(gain * smoothing.astype(np.float32)) + 0.02 * state[key]
-        elif len(shape) > 1:
-            state[key] = torch.from_numpy(normal(key, shape))
-            if key.startswith("generator.style."):
-                state[key] *= 100  # the mapping's rate of learning is 0.01
-            elif "to_rgb" in key:
-                state[key] *= 0.25  # a picture that is not clamped almost everywhere
-        elif key.endswith("modulation.bias"):
-            state[key] = 1 + state[key]
-    return state
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network for 64 px, as it is published: bare."""
-    return save(tmp_path_factory.mktemp("gpen") / "GPEN-BFR-512.pth", weights(SMALL))
+    return save(tmp_path_factory.mktemp("gpen") / "GPEN-BFR-512.pth", of_gpen(SMALL))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +34,7 @@ def enhancer(path: Path) -> Enhancer:
 
 @torch.inference_mode()
 def test_it_has_the_published_numbers() -> None:
-    network, sizes = network_of(weights(SMALL))
+    network, sizes = network_of(of_gpen(SMALL))
     assert (sizes.size, sizes.channels) == (64, [32, 32, 32, 32, 16])
     out = network(torch.tanh(torch.from_numpy(normal("input:face", (2, 3, 64, 64)))))
     np.testing.assert_allclose(out[..., ::4, ::4].numpy(), GOLDEN["gpen_small_out"], atol=1e-5)
@@ -77,7 +57,7 @@ def test_the_descriptor(enhancer: Enhancer) -> None:
 
 
 def test_what_training_saves_loads_by_its_average(tmp_path: Path, enhancer: Enhancer) -> None:
-    average, last = weights(SMALL), {key: torch.zeros(shape) for key, shape in SMALL.items()}
+    average, last = of_gpen(SMALL), {key: torch.zeros(shape) for key, shape in SMALL.items()}
     path = tmp_path / "030000.pth"
     torch.save({"g": last, "d": last, "g_ema": average}, path)
     np.testing.assert_array_equal(registry.load(path).enhance(faces(1, 64)), enhancer.enhance(faces(1, 64)))
@@ -112,7 +92,7 @@ def test_bfloat16_is_near(path: Path, enhancer: Enhancer) -> None:
     ],
 )
 def test_another_file_is_refused_in_a_line(change: dict[str, Tensor | None], reason: str, tmp_path: Path) -> None:
-    changed = {key: value for key, value in (weights(SMALL) | change).items() if value is not None}
+    changed = {key: value for key, value in (of_gpen(SMALL) | change).items() if value is not None}
     path = save(tmp_path / "other.pth", changed)
     with pytest.raises(WeightsError, match=reason) as refused:
         registry.load(path)
@@ -130,7 +110,7 @@ def test_its_discriminator_is_no_enhancer(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("size", [256, 512])
 def test_a_face_of_full_size(size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    enhancer = registry.load(save(tmp_path / "gpen.pth", weights(layout(GOLDEN, f"gpen_{size}"))))
+    enhancer = registry.load(save(tmp_path / "gpen.pth", of_gpen(layout(GOLDEN, f"gpen_{size}"))))
     start = time.monotonic()
     enhanced = enhancer.enhance(faces(1, size))
     with capsys.disabled():

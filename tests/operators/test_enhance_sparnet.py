@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from published import DATA, faces, layout, normal, save, seeded
+from layouts import GOLDEN, fainter, of_sparnet
+from published import faces, layout, normal, save, seeded
 from torch import Tensor
 
 from operators.enhance import registry
@@ -18,7 +18,6 @@ from operators.enhance.contract import Enhancer, Identity, Options
 from operators.enhance.sparnet import fold, network_of
 from operators.training.weights import WeightsError
 
-GOLDEN = np.load(DATA / "enhancers.npz")
 SMALL = layout(GOLDEN, "sparnethd_64")
 PUBLISHED = layout(GOLDEN, "sparnethd_512")
 
@@ -31,25 +30,6 @@ def state() -> dict[str, Tensor]:
     for key, vector in zip(spectral, vectors.split([SMALL[key][0] for key in spectral]), strict=True):
         drawn[key] = vector
     return drawn
-
-
-def weights(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Seeded weights with the vectors that a few power iterations make of drawn ones."""
-    drawn = seeded(shapes)
-    for key in shapes:
-        if key.endswith(".weight_u"):
-            matrix, left = drawn[key.replace("weight_u", "weight_orig")].flatten(1), drawn[key]
-            for _ in range(5):
-                right = torch.nn.functional.normalize(matrix.T @ left, dim=0)
-                left = torch.nn.functional.normalize(matrix @ right, dim=0)
-            drawn[key], drawn[key.replace("weight_u", "weight_v")] = left, right
-    return fainter(drawn)
-
-
-def fainter(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With the picture a third as strong, so that not most of it is clamped."""
-    last = "out_conv.conv2d.weight_u"
-    return state | {last: 3 * state[last]}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +129,7 @@ def test_another_file_is_refused_in_a_line(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_face_of_512_px(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    enhancer = registry.load(save(tmp_path / "sparnethd.pth", weights(PUBLISHED)))
+    enhancer = registry.load(save(tmp_path / "sparnethd.pth", of_sparnet(PUBLISHED)))
     start = time.monotonic()
     enhanced = enhancer.enhance(faces(1, 512))
     with capsys.disabled():

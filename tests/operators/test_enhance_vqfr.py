@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published import DATA, faces, layout, normal, save, seeded
+from layouts import GOLDEN
+from published import faces, layout, normal, save, seeded
 from torch import Tensor
 
 from operators.enhance import registry
@@ -17,7 +18,6 @@ from operators.enhance.contract import OptionError, Options
 from operators.enhance.vqfr import v1, v2
 from operators.training.weights import WeightsError
 
-GOLDEN = np.load(DATA / "enhancers.npz")
 SMALL = {version: layout(GOLDEN, f"vqfr_{version}_small") for version in ("v1", "v2")}
 PUBLISHED = {version: layout(GOLDEN, f"vqfr_{version}_512") for version in ("v1", "v2")}
 VERSIONS = ("v1", "v2")

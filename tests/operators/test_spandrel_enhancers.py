@@ -19,6 +19,7 @@ import numpy as np
 import published
 import pytest
 import torch
+from layouts import CODEFORMER, GFPGAN, RESTOREFORMER
 from torch import Tensor, nn
 
 from operators.enhance import codeformer, gfpgan, registry, restoreformer
@@ -32,14 +33,6 @@ from operators.training.weights import WeightsError, sha256_file
 pytest.importorskip("spandrel_extra_arches")
 
 from operators.weights.through_spandrel import module
-
-GFPGAN: dict[str, Any] = {
-    "out_size": 128, "num_style_feat": 16, "channel_multiplier": 1, "narrow": 1 / 16, "num_mlp": 2,
-}  # fmt: skip
-RESTOREFORMER: dict[str, Any] = {
-    "n_embed": 16, "embed_dim": 32, "z_channels": 32, "ch": 32, "ch_mult": (1,) * 6, "num_res_blocks": 1,
-}  # fmt: skip
-CODEFORMER: dict[str, Any] = {"dim_embd": 32, "n_layers": 1, "codebook_size": 16}
 
 OUTPUTS: dict[str, list[list[float]]] = json.loads(
     (Path(__file__).parents[1] / "data" / "published_outputs.json").read_text()
