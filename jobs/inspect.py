@@ -16,7 +16,7 @@ from operators.dr2.noise import FaceNoise
 from operators.images import ImageError, decode
 from operators.quality.selection import Candidate, Chain, Pair, Policy
 from operators.restoration import STEP, DegradationRemover, Removal
-from pipeline.config import build
+from pipeline.config import load
 from pipeline.filenames import plain_key
 from pipeline.loaders import load_detector, load_prior
 from pipeline.models import describe
@@ -39,9 +39,20 @@ _INK, _PAPER, _MARK = (30, 30, 30), (255, 255, 255), (208, 60, 30)
 @click.option("--niqe", default="builtin", show_default=True, help="The judge, as restore.niqe of a run.")
 @click.option("--policy", default="builtin", show_default=True, help="As for 'dr2e restore'.")
 @click.option("--detector", default="builtin", show_default=True, help="As for 'dr2e restore'.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As of a run: models.store=URL.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the noise, that of the run.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-def command(photo: Path, out: Path, prior: str, niqe: str, policy: str, detector: str, seed: int, device: str) -> None:
+def command(
+    photo: Path,
+    out: Path,
+    prior: str,
+    niqe: str,
+    policy: str,
+    detector: str,
+    assignments: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
     """Show what there was to choose from for each face of PHOTO, and what 'dr2e restore' chose.
 
     Writes OUT/NAME.faceNN.candidates.png per face: the face as it came, the choice, and DR2's result
@@ -50,8 +61,8 @@ def command(photo: Path, out: Path, prior: str, niqe: str, policy: str, detector
     """
     from operators.quality.judge import load_judge
 
-    models = {"restore": {"prior": prior, "niqe": niqe, "policy": policy}, "detect": {"detector": detector}}
-    config = build({"input": str(photo), "output": str(out), **models})
+    models = {"restore.prior": prior, "restore.niqe": niqe, "restore.policy": policy, "detect.detector": detector}
+    config = load(None, assignments, {"input": str(photo), "output": str(out), **models})
     describe(config)  # do they belong together?
     remover = DegradationRemover(
         load_prior(config, device), load_judge(niqe, device), seed=seed, select=Policy.load(policy)

@@ -62,7 +62,7 @@ class Detect(Section):
     """Finding faces."""
 
     detector: str = Field(
-        default="builtin", description="'builtin', a weight file, or 'retinaface:' and facexlib's file or its folder"
+        default="builtin", description="'builtin', a weight file, a model of the store, or 'retinaface:FOLDER'"
     )
     max_faces: PositiveInt = Field(default=256, description="faces of one photo that are restored, the surest first")
 
@@ -70,8 +70,11 @@ class Detect(Section):
 class Restore(Section):
     """Degradation removal by DR2, and the choice of (N, tau); or by another network, which knows neither."""
 
-    remover: str = Field(default=DR2, description="what removes degradation: 'dr2' or a weight file of SwinIR")
-    prior: str = Field(default="builtin", description="'builtin', a weight file, a diffusers folder or a hub name")
+    remover: str = Field(default=DR2, description="what removes degradation: 'dr2', or a SwinIR of the store or a file")
+    prior: str = Field(
+        default="builtin",
+        description="'builtin', a weight file, a model of the store, a diffusers folder or a hub name",
+    )
     niqe: str = Field(
         default="builtin", description="the judge: 'builtin', a file of 'dr2e fit-niqe' or 'pyiqa:METRIC'"
     )
@@ -129,13 +132,17 @@ class Write(Section):
 
     original: bool = Field(default=True, description="keep the original photo beside the restored one")
     upscale: Literal[1, 2, 4] = Field(default=1, description="times the written photo is larger than it came")
-    upscaler: str = Field(default="bicubic", description="'bicubic' or a super-resolution network that spandrel knows")
+    upscaler: str = Field(
+        default="bicubic", description="'bicubic', or a super-resolution network of the store or a file"
+    )
     tile: int = Field(
         default=256, ge=64, le=4096, multiple_of=32,
         description="pixels of a photo a side that the network sees at a time; more is faster and takes more memory",
     )  # fmt: skip
     parser: str = Field(
-        default="none", description="what says how much of a face is pasted back: 'none' (an ellipse), or a ParseNet"
+        default="none",
+        description="what says which part of a face is pasted back: 'none' (an ellipse), or a ParseNet of the store or "
+        "a file",
     )
 
     @property

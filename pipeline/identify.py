@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pipeline.store.record import Record
 
 log = logging.getLogger(__name__)
+
+GUIDED_DIFFUSION = "guided-diffusion"
+"""The architecture of priors whose files do not say all that their loader must know."""
 
 GUIDED_DIFFUSION_SIZE = 256
 """Face side of a guided-diffusion checkpoint, which does not record its own."""
@@ -44,12 +47,18 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Model:
-    """source: as configured. name, licence: the model's own. sha256: of its weights, "" for none."""
+    """source: as configured. name, licence: the model's own. sha256: of its weights, "" for none. settings: what its
+    files do not say and decides its results, such as how a prior's attention is packed."""
 
     source: str
     name: str
     licence: str
     sha256: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with settings where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "settings" or value}
 
 
 def detector(config: Config, record: Record | None) -> Model:
@@ -74,6 +83,8 @@ def removal(config: Config, remover: Record | None, prior: Record | None) -> tup
         return (None, *_prior(config, prior))
     none = Model(config.restore.prior, "none", "", "")
     if remover is not None:
+        if "size" not in remover.settings:
+            raise ModelError(f"remover: the record of {source} does not say the size of its faces; store it again")
         return _of_store(source, remover), none, int(remover.settings["size"]), TRAINED_STEPS
     from operators.swinir_remover import face_size  # imports torch
 
@@ -165,14 +176,25 @@ def _prior(config: Config, record: Record | None) -> tuple[Model, int, int]:
     source = config.restore.prior
     if record is not None:
         size, steps = (record.settings.get(name) for name in ("size", "max_timestep"))
-        return _of_store(source, record), int(size or GUIDED_DIFFUSION_SIZE), int(steps or TRAINED_STEPS)
+        model = _of_store(source, record)
+        if record.architecture == GUIDED_DIFFUSION:
+            model = replace(model, settings=_undeclared(record.settings))
+        return model, int(size or GUIDED_DIFFUSION_SIZE), int(steps or TRAINED_STEPS)
     if _is_foreign(source):
-        return _published(config, "prior", source), GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
+        model = replace(_published(config, "prior", source), settings=_undeclared({}))
+        return model, GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
     if source == "builtin" or Path(source).suffix in WEIGHTS:
         model, description = _ours("prior", source)
         spec = description["spec"]
         return model, int(spec["size"]), int(spec.get("max_timestep", TRAINED_STEPS))
     return _diffusers(source)
+
+
+def _undeclared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a guided-diffusion file does not say of itself, as it will be loaded."""
+    from operators.dr2.guided_diffusion import Undeclared  # imports torch
+
+    return asdict(_or_model_error("prior", lambda: Undeclared.of(settings)))
 
 
 def _diffusers(source: str) -> tuple[Model, int, int]:

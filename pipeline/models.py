@@ -6,8 +6,8 @@ The weights of a run are part of its identity: their hashes go into ``run.json``
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from operators.enhance.contract import DEFAULTS, OptionError, Options
 from pipeline import identify
@@ -47,10 +47,10 @@ class Models:
     parser: Model | None = None
     stored: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, dict[str, str]]:
-        """Role to source, name, licence and sha256, of those that take part."""
-        there = {role: getattr(self, role) for role in (*ROLES, *OPTIONAL)}
-        return {role: asdict(model) for role, model in there.items() if model is not None}
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Role to source, name, licence, sha256 and settings, of those that take part."""
+        there: dict[str, Model | None] = {role: getattr(self, role) for role in (*ROLES, *OPTIONAL)}
+        return {role: model.to_json() for role, model in there.items() if model is not None}
 
 
 def describe(config: Config) -> Models:

@@ -100,11 +100,12 @@ class Run:
         """Raises RunMismatch unless ``recorded`` has this run's settings and models."""
         different = list(differences(known_settings(recorded.get("config", {})), self.config.result()))
         before, now = recorded.get("models", {}), self.models.to_json()
-        different += [
-            f"the {role} is another model"
-            for role in {**now, **before}
-            if before.get(role, {}).get("sha256") != now.get(role, {}).get("sha256")
-        ]
+        for role in {**now, **before}:
+            was, is_ = before.get(role, {}), now.get(role, {})
+            if was.get("sha256") != is_.get("sha256"):
+                different.append(f"the {role} is another model")
+            elif "settings" in was and was["settings"] != is_.get("settings"):
+                different.append(f"the {role} is loaded otherwise: {was['settings']}")
         if different:
             raise RunMismatch(
                 f"{self.output.location.url} was begun with other settings ({'; '.join(different)}); "

@@ -15,8 +15,9 @@ import torch
 from jobs.benchmarks.faces import mixed_faces
 from jobs.benchmarks.host import cpu, load
 from jobs.options import as_json
-from operators.enhance.contract import Options
-from pipeline.store.loading import enhancer_of
+from pipeline.config import load as load_config
+from pipeline.loaders import load_enhancer
+from pipeline.models import describe
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,29 @@ class Cost:
 @click.option("--faces", default=3, show_default=True, help="Faces that are timed, after one for practice.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads (0: all).")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--fidelity", type=float, help="Of enhancers that have such a knob; their own by default.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As of a run: enhance.fidelity=1.")
 @as_json
 def command(
-    sources: tuple[str, ...], faces: int, threads: int, device: str, fidelity: float | None, as_json: bool
+    sources: tuple[str, ...], faces: int, threads: int, device: str, assignments: tuple[str, ...], as_json: bool
 ) -> None:
-    """Seconds per face of each ENHANCER: 'builtin', 'none', or a weights file.
+    """Seconds per face of each ENHANCER: 'builtin', 'none', a weights file, or a model of the store.
 
     One face at a time on a CPU; on a GPU as many as go through the network together.
     """
     if threads:
         torch.set_num_threads(threads)
-    costs = [measure(source, faces, device, fidelity) for source in sources]
+    costs = [measure(source, faces, device, assignments) for source in sources]
     if as_json:
         click.echo(json.dumps({"machine": cpu(), "load": load(), "costs": [asdict(cost) for cost in costs]}, indent=1))
     else:
         click.echo(f"{cpu()}, {torch.get_num_threads()} torch threads, {device}; load {load()}\n\n{table(costs)}")
 
 
-def measure(source: str, faces: int, device: str, fidelity: float | None) -> Cost:
-    """Load, practise, and time faces one call each."""
-    enhancer = enhancer_of(source, device, Options(fidelity))
+def measure(source: str, faces: int, device: str, assignments: Sequence[str]) -> Cost:
+    """Load, practise, and time faces one call each. Raises ConfigError, ModelError."""
+    config = load_config(None, assignments, {"input": "-", "output": "-", "enhance.enhancer": source})
+    describe(config)
+    enhancer = load_enhancer(config, device)
     crops = mixed_faces(faces + 1, enhancer.input_size)
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:

@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from operators.detect.contract import Detection, in_reading_order
-from operators.training.weights import WeightsError, sha256_file
-from operators.weights.reading import read_state
+from operators.exact import exact
+from operators.training.weights import WeightsError, is_ours, sha256_file
+from operators.weights.reading import SUFFIXES, read_state
 
 RESNET, MOBILENET = "detection_Resnet50_Final.pth", "detection_mobilenet0.25_Final.pth"
 WEIGHTS = (RESNET, MOBILENET)
@@ -117,7 +118,8 @@ class RetinaFaceDetector:
     def _rows(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """inputs: (B, H, W, 3) BGR less its mean. Of each rows (N, 15) of x0, y0, x1, y1, score, five x and y."""
         batch = torch.from_numpy(inputs).permute(0, 3, 1, 2).to(self.device)
-        offsets, probabilities, points = (part.float() for part in self.network(batch))
+        with exact(self.device):
+            offsets, probabilities, points = (part.float() for part in self.network(batch))
         there = anchors(*inputs.shape[1:3]).to(self.device)
         return [
             _chosen(there, offsets[place], probabilities[place, :, 1], points[place]) for place in range(len(inputs))
@@ -138,12 +140,13 @@ def weights_in(source: str | Path) -> Path:
 
 
 def source_of(detector: str) -> str | None:
-    """The file or folder that a configured detector names of RetinaFace: "retinaface:SOURCE", or a file as PyTorch
-    writes it. None where it names a detector of ours."""
+    """The file or folder that a configured detector names of RetinaFace: "retinaface:SOURCE", or a weights file. None
+    where it names a detector of ours."""
     kind, _, source = detector.partition(":")
     if kind == "retinaface":
         return source
-    return detector if Path(detector).suffix in (".pth", ".pt") else None
+    path = Path(detector)
+    return detector if path.suffix.lower() in SUFFIXES and not is_ours(path) else None
 
 
 def seen_size(height: int, width: int) -> tuple[int, int]:

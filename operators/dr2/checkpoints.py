@@ -54,7 +54,7 @@ def load_prior(
     path = Path(source)
     if source == "builtin" or (path.suffix == ".safetensors" and is_ours(path)):
         return _load_ours(resolve(source, "prior"), device, precision)
-    if path.suffix in STATE_DICTS:
+    if path.suffix.lower() in STATE_DICTS:
         told = undeclared if size is None else replace(undeclared, size=size)
         return _load_guided_diffusion(path, told, device, precision)
     return _load_diffusers(source, device, precision)

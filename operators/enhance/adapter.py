@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from operators.enhance.contract import DEFAULTS, Described, EnhancerDescriptor, Options
+from operators.exact import batch_for, exact
 from operators.images import to_grey
 
 
@@ -16,7 +17,8 @@ class NetworkEnhancer(Described):
     is more than ``network(faces)``.
 
     To make a face's bytes independent of its batch, the network always sees batches of one shape (1 on a CPU,
-    `gpu_batch` padded with zeros on a GPU): libraries choose the order of their sums by the shape.
+    `gpu_batch` padded with zeros on a GPU, or fewer where its memory holds no more): libraries choose the order of
+    their sums by the shape.
     """
 
     memory_format = torch.channels_last
@@ -38,7 +40,7 @@ class NetworkEnhancer(Described):
         self._bfloat16 = options.precision_of(descriptor) == "bfloat16"
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=self.memory_format).eval().requires_grad_(False)
-        self._batch = 1 if self.device.type == "cpu" else gpu_batch
+        self._batch = batch_for(self.device, gpu_batch, descriptor.memory)
 
     def run(self, faces: Tensor) -> Tensor:
         """(B, 3, input_size, input_size) float32 -> (B, 3, output_size, output_size), both in `value_range`."""
@@ -63,7 +65,7 @@ class NetworkEnhancer(Described):
     def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         low, high = self.descriptor.value_range
         batch = to_network(faces, low, high).to(self.device).contiguous(memory_format=self.memory_format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with exact(self.device), torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             enhanced = self.run(batch).float()
         if not torch.isfinite(enhanced).all():
             raise ArithmeticError(f"enhancer {self.name!r} gave no numbers")

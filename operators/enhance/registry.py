@@ -17,10 +17,7 @@ from operators.enhance.bicubic import BicubicEnhancer
 from operators.enhance.builtin import BuiltinEnhancer
 from operators.enhance.contract import DEFAULTS, Enhancer, Identity, Options
 from operators.training.weights import WeightsError, is_ours, sha256_file
-from operators.weights.reading import read_state
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pkl", ".bin")
-"""Of files that hold weights."""
+from operators.weights.reading import SUFFIXES, read_state
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     sparnet.ARCHITECTURE,

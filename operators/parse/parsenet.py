@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
+from operators.exact import batch_for, exact
 from operators.training.weights import WeightsError, sha256_file
 from operators.weights.reading import read_state
 
@@ -55,7 +56,7 @@ class FaceParser:
         self.fingerprint = fingerprint
         self.device = torch.device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self._batch = 1 if self.device.type == "cpu" else gpu_batch
+        self._batch = batch_for(self.device, gpu_batch, 0)
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device = "cpu") -> FaceParser:
@@ -95,7 +96,8 @@ class FaceParser:
     @torch.inference_mode()
     def _run(self, faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
         batch = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1
-        scores: Tensor = self.network(batch.to(self.device).contiguous(memory_format=torch.channels_last))[0]
+        with exact(self.device):
+            scores: Tensor = self.network(batch.to(self.device).contiguous(memory_format=torch.channels_last))[0]
         return scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.exact import exact
 from operators.training.weights import WeightsError, sha256_file
 from operators.upscale.contract import unwatched
 from operators.upscale.tiles import BLEND, REACH, enlarge_in_tiles
@@ -68,7 +69,8 @@ class NetworkUpscaler:
 
     @torch.inference_mode()
     def _run(self, seen: Tensor) -> Tensor:
-        drawn: Tensor = self.model(seen.to(self.device))
+        with exact(self.device):
+            drawn: Tensor = self.model(seen.to(self.device))
         if not torch.isfinite(drawn).all():
             raise ArithmeticError(f"upscaler {self.name!r} gave no numbers")
         if self.model.scale > self.scale:

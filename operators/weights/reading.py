@@ -15,6 +15,9 @@ from torch import Tensor
 
 from operators.training.weights import WeightsError
 
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".pkl", ".bin")
+"""Of files that hold weights, in any case of letters."""
+
 _WRAPPERS = ("params_ema", "g_ema", "ema", "params", "state_dict", "model", "generator")
 """Under what names a checkpoint keeps its network, the one to prefer first: averaged weights before trained ones."""
 

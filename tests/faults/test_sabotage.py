@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray st
 PLACES = {
     "pipeline/driver.py": "    run = Run(config, describe(config))\n",
     "pipeline/source.py": "        with local_copy(task.shard.url, options, patience=patience) as path:\n",
-    "pipeline/stages.py": "        self.limits = limits(config)\n",
+    "pipeline/stages.py": "        self.limits, self.upscale = limits(config), config.write.upscale\n",
     "pipeline/commit.py": "    unit = photos[0].unit\n",
 }
 

@@ -30,7 +30,7 @@ def test_a_schedule_follows_from_its_seed_and_every_victim_has_its_turn():
     assert {schedule(seed).strikes[0].victim for seed in range(9)} == set(VICTIMS)
 
 
-@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("seed", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_no_storm_loses_or_doubles_a_photo(seed, site, quiet):
     outcome = Storm(site, schedule(seed)).run(quiet)
     assert outcome.passed, f"{outcome.hits} {outcome.reasons}\n{outcome.log}"

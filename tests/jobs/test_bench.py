@@ -48,6 +48,7 @@ def test_the_grid_costs_a_chain_per_pair() -> None:
     assert grid_evaluations(schedule, 69) < grid_evaluations(schedule, 99)
 
 
+@pytest.mark.slow
 def test_it_times_every_way_and_says_on_what() -> None:
     options = ["dr2", "--faces", "2", "--loop-faces", "1", "--tau", "10", "--threads", str(torch.get_num_threads())]
     result = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)
@@ -97,6 +98,7 @@ def test_updates_are_compared_at_every_pair_and_stride(monkeypatch: pytest.Monke
     assert "| 2 | 40 | second-order | 11: " in table([Quality(**one) for one in found])
 
 
+@pytest.mark.slow
 def test_the_engine_is_measured_against_the_machine() -> None:
     options = ["engine", "--batches", "1,2", "--faces", "1", "--threads", str(torch.get_num_threads())]
     result = CliRunner().invoke(command, [*options, "--json"], catch_exceptions=False)

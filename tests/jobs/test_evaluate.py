@@ -251,6 +251,7 @@ def test_a_measured_choice_is_the_same_on_ray(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_on_ray_it_is_the_same(sharp_faces: Path, evaluated: EvaluationSummary, tmp_path: Path, cluster: str):
     there = evaluate(**arguments(sharp_faces, tmp_path / "out"))
     assert there.document["left_out"] == evaluated.document["left_out"]

@@ -73,6 +73,7 @@ def test_where_no_run_was_started_there_is_no_history(tmp_path: Path) -> None:
         said(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_shard_that_changed_is_done_anew_when_that_is_asked_for(
     output: Path, collection: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from pipeline.unpacking import unpack
 pytestmark = pytest.mark.timeout(900)  # seconds each on an idle machine; Ray starts slowly on a busy one
 
 
+@pytest.mark.slow
 def test_a_run_writes_every_photo_larger_by_a_network(tmp_path: Path, collection: Path, cluster: str, quick: list[str]):
     settings = [*quick, "write.upscale=2", f"write.upscaler={compact(tmp_path / 'tiny.pth')}", "write.tile=128"]
     config = load(None, settings, {"input": str(collection), "output": str(tmp_path / "out")})

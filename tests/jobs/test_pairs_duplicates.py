@@ -101,6 +101,7 @@ def test_one_of_two_is_left_out_across_shards_with_its_reason(made: tuple[Path, 
     assert len(list(output.glob("targets/*.parquet"))) == len(list(output.glob("duplicates/*.parquet"))) == 6
 
 
+@pytest.mark.slow
 def test_neither_units_nor_the_order_of_the_input_change_what_is_left_out(
     made: tuple[Path, Summary], shards: tuple[str, str], tmp_path: Path, cluster: str
 ) -> None:
@@ -108,6 +109,7 @@ def test_neither_units_nor_the_order_of_the_input_change_what_is_left_out(
     assert left_out(tmp_path / "out") == left_out(made[0])
 
 
+@pytest.mark.slow
 def test_a_run_resumes_from_any_part_of_the_search(
     made: tuple[Path, Summary], shards: tuple[str, str], tmp_path: Path, cluster: str
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_photo_that_kills_its_worker_in_the_search_is_not_tried_again(
     }  # b2 is the first of the two now
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_tried_again_is_compared_as_well(
     made: tuple[Path, Summary], tmp_path: Path, cluster: str
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_photo_that_kills_its_worker_is_quarantined_alone(cluster, tmp_path):
     assert lost == list(outcome.rejects) == [(key, code) for key, code in rows.items() if code]
 
 
+@pytest.mark.slow
 def test_a_machine_that_goes_away_is_not_its_photos_doing(cluster, tmp_path, monkeypatch):
     class Unlucky:
         """Loses its process the first two times."""
@@ -145,6 +146,7 @@ def test_a_killed_worker_costs_nothing(collection, finished, cluster, quick, obj
     assert Output(tmp_path / "out").verify() == []
 
 
+@pytest.mark.slow
 def test_workers_that_die_whatever_they_get_end_the_run(cluster, tmp_path, monkeypatch):
     class Doomed:
         def __init__(self, run, device, size):

@@ -7,7 +7,6 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from operators.enhance.architecture import State
 from operators.enhance.layout import children, side
@@ -28,6 +27,8 @@ class Deformable(nn.Module):
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         offsets = self.conv_offset(guide)
         places = 2 * offsets.shape[1] // 3
+        from torchvision.ops import deform_conv2d  # three seconds, which workers without VQFR should not spend
+
         # contiguous and in float32, as the kernel reads them
         offset, mask = offsets[:, :places].float().contiguous(), offsets[:, places:].float().sigmoid().contiguous()
         with torch.autocast(x.device.type, enabled=False):

@@ -92,6 +92,7 @@ def test_every_good_photo_unpacks_to_a_file_of_its_own(output: Output, tmp_path:
         assert list(tmp_path.rglob(name.replace("[", "[[]"))), name
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_whole_run_gives_every_exhibit_the_same_end(folder: Path, cluster: str, tmp_path: Path) -> None:
     settings = config(folder, tmp_path / "out", "restore.n=2", "restore.tau=20")
