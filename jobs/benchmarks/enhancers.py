@@ -59,7 +59,8 @@ def command(
 
 def measure(source: str, faces: int, device: str, assignments: Sequence[str]) -> Cost:
     """Load, practise, and time faces one call each. Raises ConfigError, ModelError."""
-    config = load_config(None, assignments, {"input": "-", "output": "-", "enhance.enhancer": source})
+    fixed = {"restore.n": 1, "restore.tau": 0}  # nothing is chosen here, so no policy need fit
+    config = load_config(None, assignments, {"input": "-", "output": "-", "enhance.enhancer": source, **fixed})
     describe(config)
     enhancer = load_enhancer(config, device)
     crops = mixed_faces(faces + 1, enhancer.input_size)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from small_models import small_enhancer
 from torch import Tensor
 
 from jobs.bench import command
@@ -26,6 +27,7 @@ from operators.dr2.sampler import sample
 from operators.dr2.schedule import Schedule
 from operators.restoration import unit_range
 from pipeline.config import ConfigError
+from pipeline.models import ModelError
 from pipeline.output import Output
 from pipeline.simulation.rates import Rates
 from pipeline.simulation.stages import Naps
@@ -214,3 +216,12 @@ def test_a_run_is_measured_beside_its_stages() -> None:
     found = json.loads(CliRunner().invoke(command, options, catch_exceptions=False).stdout)
     assert found["slowest"] == "restore" and 0 < found["whole"] < found["ratio"] < 1.2
     assert 0.5 < found["fill"] <= 1 and found["faces"] >= 12
+
+
+def test_enhancers_are_timed_side_by_side(tmp_path: Path) -> None:
+    path = small_enhancer(tmp_path / "small.safetensors")
+    found = json.loads(CliRunner().invoke(command, ["enhancers", "--json", "none", str(path)]).stdout)
+    assert [(cost["name"], cost["size"]) for cost in found["costs"]] == [("none", 256), ("small.safetensors", 256)]
+    assert all(0 < cost["seconds"] <= cost["slowest"] for cost in found["costs"])
+    with pytest.raises(ModelError, match=r"enhancer: .*gone\.pth"):
+        CliRunner().invoke(command, ["enhancers", str(tmp_path / "gone.pth")], catch_exceptions=False)
