@@ -130,7 +130,7 @@ def test_verify_finds_damage_and_says_so_with_its_exit_code(place: Path, tmp_pat
     assert "holds no models" in answer("verify")
     answer("add", str(small_enhancer(tmp_path / "e.safetensors")), "--name", "ours")
     assert answer("verify", "ours") == "ours: well\n"
-    (place / "ours" / "e.safetensors").write_bytes(b"")
+    next((place / "ours").glob("*/e.safetensors")).write_bytes(b"")
     result = dr2e("verify", "--json")
     (found,) = json.loads(result.output)
     assert (result.exit_code, found["well"]) == (1, False) and "when it was stored" in found["trouble"]

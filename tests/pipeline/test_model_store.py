@@ -149,7 +149,7 @@ def test_a_file_under_a_published_name_is_the_published_one(store: ModelStore, c
 
 def test_damage_in_a_store_is_found_before_it_is_used(store: ModelStore, copies: Path, tmp_path: Path) -> None:
     record = add_file(store, small_enhancer(tmp_path / "a.safetensors"), copies, name="it")
-    file = tmp_path / "store" / "it" / "a.safetensors"
+    file = tmp_path / "store" / record.folder / "a.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelError, match=rf"it: {file} has SHA-256 .*, not {record.sha256} as when it was stored"):
         local_folder(store, record, copies)
@@ -251,17 +251,17 @@ def test_a_store_on_s3_is_copied_once_per_machine(s3: S3, copies: Path, tmp_path
     with ThreadPoolExecutor(4) as workers:  # a lock is of an open file, so threads stand for processes here
         (folder,) = set(workers.map(lambda _: local_folder(store, record, copies), range(4)))
     assert (folder / "a.safetensors").read_bytes() == path.read_bytes()
-    assert local_folder(store, record, copies) == folder and fetches == ["it/a.safetensors"]
+    assert local_folder(store, record, copies) == folder and fetches == [f"{record.folder}/a.safetensors"]
     (folder / "a.safetensors").write_bytes(b"rotten")  # a copy that is not whole any more
     local_folder(store, record, copies)
     assert (folder / "a.safetensors").read_bytes() == path.read_bytes() and len(fetches) == 2
     assert check(store, "it", copies) == "" and len(fetches) == 3
 
-    store.location.put("it/a.safetensors", b"x" * record.size)  # somebody wrote past the store
+    store.location.put(f"{record.folder}/a.safetensors", b"x" * record.size)  # somebody wrote past the store
     with pytest.raises(ModelError, match="as when it was stored"):
         local_folder(store, record, copies, anew=True)
     copying.check_in_place(store, record)  # the size is right, and more is not looked at from afar
-    store.location.put("it/a.safetensors", b"x")
+    store.location.put(f"{record.folder}/a.safetensors", b"x")
     with pytest.raises(ModelError, match=r"has 1 bytes, not [\d,]+"):
         copying.check_in_place(store, record)
     assert store.remove("it") and store.location.entries() == []
