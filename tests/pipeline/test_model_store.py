@@ -235,6 +235,37 @@ def test_who_loses_the_race_for_a_name_says_so(store: ModelStore, copies: Path, 
         store.put(record, {"w.pth": tmp_path / "w.pth"})
 
 
+def test_two_models_of_one_name_and_one_file_name_do_not_mix(store: ModelStore, copies: Path, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine" / "w.safetensors", tmp_path / "theirs" / "w.safetensors"
+    mine.parent.mkdir(), theirs.parent.mkdir()
+    small_enhancer(mine), small_enhancer(theirs, seed=2)
+    other = open_store(store.url)
+    create = store.location.put_if_absent
+
+    def after_another(name: str, body: bytes) -> bool:  # between the files and the record of the first
+        store.location.put_if_absent = create  # type: ignore[method-assign]
+        add_file(other, theirs, copies, name="it")
+        return create(name, body)
+
+    store.location.put_if_absent = after_another  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="holds weights with SHA-256"):
+        add_file(store, mine, copies, name="it")
+    record = store.find("it")
+    assert record is not None and record.sha256 == sha256_of(theirs) and check(store, "it", copies) == ""
+    stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in stored) == ["model.json", "w.safetensors"]  # nothing of who lost
+
+
+def test_a_damaged_record_hides_no_other(store: ModelStore, copies: Path, tmp_path: Path) -> None:
+    record = add_file(store, small_enhancer(tmp_path / "a.safetensors"), copies, name="it")
+    for name, text in (("bad", "{"), ("worse", '{"files": [{"name": "x", "size": Infinity, "sha256": ""}]}')):
+        store.location.put(f"{name}/model.json", text.encode())
+    records, damaged = store.contents()
+    assert records == store.records() == [record] and store.names() == ["bad", "it", "worse"]
+    assert list(damaged) == ["bad", "worse"] and "is damaged; remove the model" in damaged["worse"]
+    assert store.remove("bad") and store.names() == ["it", "worse"]
+
+
 def test_a_store_on_s3_is_copied_once_per_machine(s3: S3, copies: Path, tmp_path: Path, monkeypatch) -> None:
     store = open_store(s3.folder(), s3.options)
     path = small_enhancer(tmp_path / "a.safetensors")
