@@ -124,7 +124,9 @@ def _add_folder(store: ModelStore, folder: Path, told: Told) -> Record:
     name = _name(told, found, called)
     _require_published(name, None, found)
     known = published(name)
-    found = replace(found, licence=known.licence if known is not None else "")
+    if known is not None:
+        _require_settings(known, found, folder)
+        found = replace(found, licence=known.licence)
     try_load(folder, DIFFUSERS, "prior", found.settings)
     return _put(store, files, told, found, name, called)
 
@@ -195,6 +197,13 @@ def _require_published(name: str, sha256: str | None, found: Recognised) -> None
             f"{name}: it is of kind '{found.role}' ({found.architecture}), and the published model of kind "
             f"'{known.role}' ({known.architecture}); choose another --name"
         )
+
+
+def _require_settings(known: Published, found: Recognised, where: Path) -> None:
+    """Raises ModelError for files that say other settings of themselves than a publisher did."""
+    for name, value in known.settings.items():
+        if (said := found.settings.get(name, value)) != value:
+            raise ModelError(f"{known.name}: {where} says {name} {said}, and the published model has {value}")
 
 
 def _put(store: ModelStore, files: Mapping[str, Path], told: Told, found: Recognised, name: str, source: str) -> Record:
@@ -298,6 +307,7 @@ def _downloaded(folder: Path, known: Published) -> Recognised:
     those with the SHA-256 that was published are."""
     if known.files[0].name == DIFFUSERS:
         found, _ = diffusers_files(folder)
+        _require_settings(known, found, folder / DIFFUSERS)
     elif known.sha256 is not None:
         file = folder / known.files[0].name
         found = Recognised(known.role, known.architecture, settings=settings_of(file, known.architecture))

@@ -225,14 +225,21 @@ _SCHEDULER = "scheduler_config.json"
 
 def _ours(path: Path) -> Recognised:
     """A file of `dr2e train`."""
-    from operators.training.weights import load_weights
+    from operators.training.weights import WeightsError, load_weights
 
-    _, description = load_weights(path)
-    kind, settings = description.get("kind"), {}
+    try:
+        _, description = load_weights(path)
+        kind, settings = description.get("kind"), {}
+        if kind == "prior":
+            spec = description["spec"]
+            settings = {"size": spec["size"], "max_timestep": spec.get("max_timestep", 1000)}
+    except WeightsError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModelError(
+            f"{path} does not describe itself as 'dr2e train' does; train it anew, or get it anew"
+        ) from None
     if kind not in ("prior", "enhancer", "detector"):
         raise ModelError(f"{path} holds a {kind!r} model, which a run takes by its path and not from a store")
-    if kind == "prior":
-        spec = description["spec"]
-        settings = {"size": spec["size"], "max_timestep": spec.get("max_timestep", 1000)}
     name, licence = str(description.get("name", path.stem)), str(description.get("licence", "unknown"))
     return Recognised(kind, f"dr2e {kind}", name, licence, settings)

@@ -117,6 +117,8 @@ def test_a_diffusers_folder_says_its_size_and_only_its_own_files_are_stored(stor
     settings = {"input": "in", "output": "out", "restore.prior": "faces-of-mine", "restore.n": 4, "restore.tau": 40}
     found = describe(load(None, [], settings))
     assert (found.face_size, found.max_timestep) == (32, 400)
+    with pytest.raises(ModelError, match="says size 32, and the published model has 256"):
+        add_file(store, folder, name="ddpm-celebahq-256")
     with pytest.raises(ModelError, match=r"holds no config\.json; name a weights file"):
         add_file(store, tmp_path / "store")
 
@@ -164,6 +166,11 @@ def test_another_kind_or_architecture_is_refused_under_a_published_name(
         add_file(store, tmp_path / "e.safetensors")
     with pytest.raises(ModelError, match=r"gfpgan-1\.4: .*has SHA-256 .* choose another --name"):
         add_file(store, small_enhancer(tmp_path / "gfpgan-1.4.pth.safetensors", name=""))
+    monkeypatch.setattr(catalogue, "by_sha256", lambda _: catalogue.published("codeformer"))
+    monkeypatch.setattr("pipeline.store.install.by_sha256", catalogue.by_sha256)  # as if it were that very file
+    with pytest.raises(ModelError, match=r"gfpgan-1\.3: .*has SHA-256"):
+        add_file(store, adm, name="gfpgan-1.3")
+    monkeypatch.undo()
     with served(Site(adm.read_bytes())) as site:
         theirs = only(monkeypatch, role="enhancer", architecture="VQFR-v2", files=(PublishedFile("w.pth", site.url),))
         with pytest.raises(ModelError, match=rf"theirs: {site.url} is of kind 'prior'.*nothing was stored"):
@@ -277,3 +284,12 @@ def test_a_metric_is_loaded_when_it_is_read_back(store: ModelStore, tmp_path: Pa
         store.put(Record(name, "metric", "LPIPS AlexNet", "BSD-2-Clause", files, "x"), paths)
     assert check(store, "whole", tmp_path / "copies") == ""
     assert f"{LPIPS_HEADS.name} lacks 'lin4.model.1.weight'" in check(store, "less", tmp_path / "copies")
+
+
+@pytest.mark.parametrize("said", ["{", "[]", '{"kind": "prior"}', '{"kind": "prior", "spec": {"size": "big"}}'])
+def test_a_file_that_describes_itself_in_nonsense_is_refused(store: ModelStore, tmp_path: Path, said: str) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.ones(1)}, tmp_path / "p.safetensors", metadata={"dr2e": said})
+    with pytest.raises(ModelError, match=r"p\.safetensors does not describe itself|size is 'big'"):
+        add_file(store, tmp_path / "p.safetensors")
