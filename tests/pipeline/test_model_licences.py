@@ -125,3 +125,15 @@ def test_a_known_licence_is_not_told_otherwise(store: ModelStore, adm: Path, tmp
     assert add_file(store, adm, licence="by letter").licence == "by letter"  # who asked may say what was answered
     ours = small_enhancer(tmp_path / "e.safetensors", "Apache-2.0")
     assert add_file(store, ours, name="ours", licence="MIT").licence == "MIT"  # one's own
+
+
+def test_sparnethd_under_another_name_has_its_publishers_licence(store: ModelStore, tmp_path: Path) -> None:
+    from layouts import ENHANCERS
+
+    path = ENHANCERS["sparnethd"](tmp_path)
+    record = add_file(store, path.rename(tmp_path / "some.pth"), name="mine")
+    assert (record.architecture, record.licence) == ("SPARNetHD", "CC-BY-NC-SA-4.0")
+    with pytest.raises(ModelError, match="'dr2e models accept mine'"):
+        describe(a_run(**{"enhance.enhancer": "mine"}))
+    store.accept(record)
+    assert describe(a_run(**{"enhance.enhancer": "mine"})).enhancer.licence == "CC-BY-NC-SA-4.0"
