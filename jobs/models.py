@@ -61,7 +61,7 @@ def command(context: click.Context, store: str | None, storage_options: str | No
     refused, and nothing in a file is ever run. Machines of a cluster copy a model from a bucket once each.
 
     A model whose licence forbids commercial use is refused by runs until somebody has acknowledged it
-    (--accept-licence, or models.accept in a configuration). docs/models.md has more.
+    ('dr2e models accept', or models.accept in a configuration). docs/models.md has more.
     """
     context.obj = Place(open_store(store, parse_storage(storage_options)), copies_folder())
 
@@ -117,7 +117,8 @@ def pull(place: Place, name: str, url: str | None, accepted: bool, as_json: bool
 
     The same command goes on from where it was cut. Of a file whose SHA-256 is published no other is stored; of one
     whose is not, what comes first is pinned. Where a publisher has only a drive, this says where, and 'add' takes the
-    file. A model that is stored is not downloaded again.
+    file. A model that is stored is not downloaded again. Metrics (lpips, inception, arcface) are for 'dr2e evaluate':
+    give its --weights the folder that 'dr2e models show' prints.
     """
     from pipeline.store.install import pull as pull_model
 
@@ -133,7 +134,7 @@ def pull(place: Place, name: str, url: str | None, accepted: bool, as_json: bool
 @click.argument("source", metavar="FILE|FOLDER|URL")
 @click.option("--name", help="What runs call it; else the published name, or the file's.")
 @click.option("--role", type=click.Choice(ROLES), help="What it must be; it is recognised anyhow.")
-@click.option("--licence", help="SPDX identifier; else what the file or the catalogue says.")
+@click.option("--licence", help="SPDX identifier, where neither the file nor its publisher says one.")
 @click.option("--size", type=click.IntRange(32, 2048), help="Prior: side of its faces in pixels.")
 @click.option(
     "--attention-order", type=click.Choice(["legacy", "new"]), help="Prior: how its attention's q, k and v are packed."
@@ -157,15 +158,17 @@ def add(
     """Store a model of yours: a weight file, a folder in diffusers' layout, or an address.
 
     \b
-    dr2e models add ffhq_10m.pt                                    # known by its SHA-256, or name it:
-    dr2e models add download.pt --name ffhq_10m
+    dr2e models add GFPGANv1.4.pth                                 # a published one is known by its SHA-256
+    dr2e models add ffhq_10m.pt                                    # or by its file name, where none is published
+    dr2e models add download.pt --name ffhq_10m                    # or as you say
     dr2e models add training/enhancer.safetensors --name ours --licence Apache-2.0
     dr2e models add adm.pt --name adm --size 256                   # also --attention-order, --schedule
     dr2e models add 'https://example.org/weights.pth?signature=...' --name hers
 
     It is read as tensors alone, recognised by their names, and loaded once as a run would; what nobody here knows to
-    load is refused, and so is a file under a published name that is not the published one. Addresses may be signed:
-    neither their query nor a password in them is shown or recorded.
+    load is refused, and so is a file under a published name that is not the published one, or of another architecture.
+    Of a folder its two configurations and its weights are stored. Addresses may be signed: neither their query nor a
+    password in them is shown or recorded.
     """
     from pipeline.store.install import Told
     from pipeline.store.install import add as add_model
@@ -193,7 +196,7 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
     from pipeline.store.checking import check
 
     place: Place = context.obj
-    found = [(name, check(place.store, name, place.copies)) for name in names or _stored(place.store)]
+    found = [(name, check(place.store, name, place.copies)) for name in names or place.store.names()]
     if as_json:
         click.echo(
             json.dumps([{"name": name, "well": not trouble, "trouble": trouble} for name, trouble in found], indent=1)
@@ -204,6 +207,27 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
         if not found:
             click.echo(f"{place.store.url} holds no models")
     context.exit(1 if any(trouble for _, trouble in found) else 0)
+
+
+@command.command("accept")
+@click.argument("name")
+@click.pass_obj
+def accept_command(place: Place, name: str) -> None:
+    """Acknowledge that the licence of stored model NAME forbids commercial use, once for all who use the store.
+
+    \b
+    dr2e models accept codeformer
+    """
+    record = place.store.find(_plain(name)) if is_model_name(_plain(name)) else None
+    if record is None:
+        raise ModelError(
+            f"{name} is not in the store {place.store.url}; store it with 'pull' or 'add' and --accept-licence"
+        )
+    if record.noncommercial:
+        place.store.accept(record)
+        click.echo(f"{record.name}: licence {record.licence} acknowledged in {place.store.url}")
+    else:
+        click.echo(f"{record.name}: licence {record.licence}, which needs no acknowledgement")
 
 
 @command.command("convert")
@@ -267,10 +291,6 @@ def _tell(place: Place, record: Record, accepted: bool, as_json: bool) -> None:
     click.echo(f"  stored in {place.store.url}")
     if not usable:
         click.echo(f"  not to be used yet: {refusal(record.name, record.licence)}")
-
-
-def _stored(store: ModelStore) -> list[str]:
-    return [record.name for record in store.records()]
 
 
 def _plain(name: str) -> str:

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 @dataclass
 class Site:
     """body: what is served at every path. ranges: whether parts may be asked for. cut_after: bytes of an answer before
-    the connection is closed, once per number. signature: what the query must hold, else 403. version: its ETag.
-    seen: the ranges that were asked for; sent: bytes in all."""
+    the connection is closed, once per number. signature: what the query must hold, else 403. version: its ETag, "" for
+    none. seen: the ranges that were asked for; sent: bytes in all."""
 
     body: bytes
     ranges: bool = True
@@ -48,7 +48,8 @@ def served(site: Site) -> Iterator[Site]:
             data = site.body[start:end]
             self.send_response(206 if asked else 200)
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{site.version}"')
+            if site.version:
+                self.send_header("ETag", f'"{site.version}"')
             if asked:
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(site.body)}")
             if not site.ranges:

@@ -30,8 +30,8 @@ class PublishedFile:
 class Published:
     """A published model.
 
-    architecture: as its loader calls it. page: of its publisher. note: what else a user must know.
-    settings: what its files do not say, see `Record`.
+    architecture: as its loader calls it, which is what `recognise` finds. page: of its publisher. note: what else a
+    user must know. settings: what its files do not say, see `Record`.
     """
 
     name: str
@@ -75,6 +75,7 @@ _ADM = {"size": 256, "attention": "legacy", "schedule": "linear"}
 """What the publishers of the guided-diffusion priors say on the command lines of their READMEs."""
 
 _DIFFACE = "its publisher's sources say that it was taken from DifFace, whose licence this is"
+_EVALUATE = "for 'dr2e evaluate --weights', which takes the folder that 'dr2e models show' prints"
 _STYLEGAN = "but for parts of the code, which its licence file lists: StyleGAN2 and DFDNet are noncommercial"
 
 CATALOGUE = (
@@ -105,11 +106,11 @@ CATALOGUE = (
         (PublishedFile("SPARNetHD_V4_Attn2D_net_H-epoch10.pth"),), "a release that its README links",
     ),
     Published(
-        "vqfr-v1", "enhancer", "VQFR", "Apache-2.0", f"{_GITHUB}/TencentARC/VQFR",
+        "vqfr-v1", "enhancer", "VQFR-v1", "Apache-2.0", f"{_GITHUB}/TencentARC/VQFR",
         (PublishedFile("VQFR_v1-33a1fac5.pth"),), "from a drive that its README links",
     ),
     Published(
-        "vqfr-v2", "enhancer", "VQFR", "Apache-2.0", f"{_GITHUB}/TencentARC/VQFR",
+        "vqfr-v2", "enhancer", "VQFR-v2", "Apache-2.0", f"{_GITHUB}/TencentARC/VQFR",
         (PublishedFile("VQFR_v2.pth", f"{_GITHUB}/TencentARC/VQFR/releases/download/v2.0.0/VQFR_v2.pth"),),
         "also on a drive that its README links",
     ),
@@ -210,7 +211,7 @@ CATALOGUE = (
         "facexlib's licence; the network is that of PSFRGAN, see there as well",
     ),
     Published(
-        "realesrgan-x2", "upscaler", "RRDBNet", "BSD-3-Clause", f"{_GITHUB}/xinntao/Real-ESRGAN",
+        "realesrgan-x2", "upscaler", "ESRGAN", "BSD-3-Clause", f"{_GITHUB}/xinntao/Real-ESRGAN",
         (
             PublishedFile(
                 "RealESRGAN_x2plus.pth", f"{_REALESRGAN}/v0.2.1/RealESRGAN_x2plus.pth", 67061725,
@@ -219,7 +220,7 @@ CATALOGUE = (
         ),
     ),
     Published(
-        "realesrgan-x4", "upscaler", "RRDBNet", "BSD-3-Clause", f"{_GITHUB}/xinntao/Real-ESRGAN",
+        "realesrgan-x4", "upscaler", "ESRGAN", "BSD-3-Clause", f"{_GITHUB}/xinntao/Real-ESRGAN",
         (
             PublishedFile(
                 "RealESRGAN_x4plus.pth", f"{_REALESRGAN}/v0.1.0/RealESRGAN_x4plus.pth", 67040989,
@@ -240,7 +241,7 @@ CATALOGUE = (
                 "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
             ),
         ),
-        "with torchvision's AlexNet (BSD-3-Clause, trained on ImageNet)",
+        f"with torchvision's AlexNet (BSD-3-Clause, trained on ImageNet); {_EVALUATE}",
     ),
     Published(
         "inception", "metric", "Inception-v3", "Apache-2.0", f"{_GITHUB}/mseitzer/pytorch-fid",
@@ -251,7 +252,7 @@ CATALOGUE = (
                 "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             ),
         ),
-        "what FID compares; trained on ImageNet",
+        f"what FID compares; trained on ImageNet; {_EVALUATE}",
     ),
     Published(
         "arcface", "metric", "ArcFace IR-SE-50", "MIT", f"{_GITHUB}/xinntao/facexlib",
@@ -261,7 +262,7 @@ CATALOGUE = (
                 "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
             ),
         ),
-        "facexlib's; see there for its training data",
+        f"facexlib's; see there for its training data; {_EVALUATE}",
     ),
 )  # fmt: skip
 """By role, as tables show them."""
@@ -276,3 +277,28 @@ def published(name: str) -> Published | None:
 def by_sha256(sha256: str) -> Published | None:
     """The model whose only file has this SHA-256; None when it is none that is known."""
     return next((model for model in CATALOGUE if len(model.files) == 1 and model.sha256 == sha256), None)
+
+
+def by_part(sha256: str) -> Published | None:
+    """The model of several files of which one has this SHA-256; None when it is none that is known."""
+    several = (model for model in CATALOGUE if len(model.files) > 1)
+    return next((model for model in several if any(file.sha256 == sha256 for file in model.files)), None)
+
+
+def by_file_name(name: str) -> Published | None:
+    """The model whose only file is published under this name, and no SHA-256 of it; None when there is none."""
+    return next(
+        (model for model in CATALOGUE if [(file.name, file.sha256) for file in model.files] == [(name, None)]), None
+    )
+
+
+def of_architecture(architecture: str) -> list[Published]:
+    """The published models of an architecture."""
+    return [model for model in CATALOGUE if model.architecture == architecture]
+
+
+def licence_of_architecture(architecture: str) -> str | None:
+    """The licence of weights of an architecture that is published under licences alone that forbid commercial use,
+    whatever the bytes: a copy that was saved anew has others. None for other architectures."""
+    models = of_architecture(architecture)
+    return models[0].licence if models and all(model.noncommercial for model in models) else None

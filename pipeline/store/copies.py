@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.store.digest import sha256_of
-from pipeline.store.errors import ModelError
+from pipeline.store.errors import ModelError, files_named
 from pipeline.store.keeping import ModelStore
 from pipeline.store.record import Record, StoredFile
 
@@ -23,12 +23,13 @@ def local_folder(store: ModelStore, record: Record, copies: Path, *, anew: bool 
     StorageError for trouble on the way.
     """
     if store.location.is_local:
-        folder = Path(store.url) / record.name
-        for file in record.files:
-            _check(folder / file.name, file, store, record)
+        folder = Path(store.url) / record.folder
+        with files_named(folder):
+            for file in record.files:
+                _check(folder / file.name, file, store, record)
         return folder
     folder = copies / record.sha256
-    with alone(copies / f"{record.sha256}.lock"):
+    with alone(copies / f"{record.sha256}.lock"), files_named(folder):
         for file in record.files:
             if anew or not _is_whole(folder / file.name, file):
                 _copy(store, record, file, folder / file.name)
@@ -42,10 +43,10 @@ def check_in_place(store: ModelStore, record: Record) -> None:
         local_folder(store, record, Path())
         return
     for file in record.files:
-        entry = store.location.stat(f"{record.name}/{file.name}")
+        entry = store.location.stat(f"{record.folder}/{file.name}")
         if entry is None or entry.size != file.size:
             found = "is missing" if entry is None else f"has {entry.size:,} bytes, not {file.size:,}"
-            raise ModelError(f"{record.name}: {store.url}/{record.name}/{file.name} {found}; {_remedy(record)}")
+            raise ModelError(f"{record.name}: {store.url}/{record.folder}/{file.name} {found}; {_remedy(record)}")
 
 
 def _remedy(record: Record) -> str:
@@ -57,7 +58,7 @@ def _copy(store: ModelStore, record: Record, file: StoredFile, to: Path) -> None
     to.parent.mkdir(parents=True, exist_ok=True)
     beside = to.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        store.location.fetch(f"{record.name}/{file.name}", beside)
+        store.location.fetch(f"{record.folder}/{file.name}", beside)
         _check(beside, file, store, record)
         os.replace(beside, to)
     finally:
@@ -69,7 +70,7 @@ def _is_whole(path: Path, file: StoredFile) -> bool:
 
 
 def _check(path: Path, file: StoredFile, store: ModelStore, record: Record) -> None:
-    where = f"{store.url}/{record.name}/{file.name}"
+    where = f"{store.url}/{record.folder}/{file.name}"
     if not path.is_file():
         raise ModelError(f"{record.name}: {where} is missing, which its record names; {_remedy(record)}")
     found = sha256_of(path)

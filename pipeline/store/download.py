@@ -17,7 +17,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from pipeline.room import explained, is_full
-from pipeline.store.errors import ModelError
+from pipeline.store.errors import ModelError, files_named
 from pipeline.transient import PATIENCE, ShortTransfer, is_transient, pauses
 
 CHUNK = 2**23
@@ -49,22 +49,30 @@ def shown_url(url: str) -> str:
 
 
 def download(
-    url: str, folder: Path, *, size: int | None = None, show: Show = lambda *_: None, patience: float = PATIENCE
+    url: str,
+    folder: Path,
+    *,
+    size: int | None = None,
+    checked: bool = False,
+    show: Show = lambda *_: None,
+    patience: float = PATIENCE,
 ) -> Path:
     """The file at `url` (http, https, hf), whole, in a part file of `folder` that is the caller's from then on.
 
-    What an interrupted call left is gone on from, if the server still has the same file. size: bytes that are expected.
-    patience: seconds without a byte before it fails. Raises ModelError, one line that shows no secret, for what cannot
-    be had and for another size.
+    What an interrupted call left is gone on from, if the server says that it still has the same file, or the caller
+    would notice another. checked: whether its SHA-256 is known and looked at. size: bytes that are expected. patience:
+    seconds without a byte before it fails. Raises ModelError, one line that shows no secret, for what cannot be had and
+    for another size.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{hashlib.sha256(shown_url(url).encode()).hexdigest()[:16]}.part"
+    part = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.part"  # another query may be another file
+    with files_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     deadline, waits = time.monotonic() + patience, pauses()
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
             with _network_hidden():
-                return _attempt(url, part, size, show)
+                return _attempt(url, part, size, checked, show)
         except _Final as error:
             raise ModelError(f"cannot download {shown_url(url)}: {error.reason}") from None
         except _Passing as error:
@@ -73,7 +81,8 @@ def download(
                 deadline, waits = time.monotonic() + patience, pauses()
             pause = next(waits)
             if time.monotonic() + pause > deadline:
-                kept = f"; the same command goes on from the {there:,} bytes that are here" if there else ""
+                goes_on = there and (checked or _noted(part)[1:] not in ([], [""]))
+                kept = f"; the same command goes on from the {there:,} bytes that are here" if goes_on else ""
                 raise ModelError(f"cannot download {shown_url(url)}: {error.reason}{kept}") from None
             time.sleep(pause)
 
@@ -90,7 +99,7 @@ class _Final(_Passing):
     """A failure that will not pass."""
 
 
-def _attempt(url: str, part: Path, size: int | None, show: Show) -> Path:
+def _attempt(url: str, part: Path, size: int | None, checked: bool, show: Show) -> Path:
     """One go at it, from what is there to the end."""
     protocol = url.partition("://")[0].lower()
     files, path = url_to_fs(url, **(_http_options() if protocol in {"http", "https"} else {}))
@@ -98,7 +107,7 @@ def _attempt(url: str, part: Path, size: int | None, show: Show) -> Path:
     found = _Found(info.get("size"), str(info.get("ETag") or info.get("Last-Modified") or info.get("blob_id") or ""))
     if size is not None and found.size is not None and found.size != size:
         raise _Final(f"it has {found.size:,} bytes there, and should have {size:,}")
-    _begin_anew_if_changed(part, found)
+    _begin_anew_if_changed(part, found, checked)
     done = part.stat().st_size
     if found.size is None or done != found.size:
         try:
@@ -114,16 +123,22 @@ def _attempt(url: str, part: Path, size: int | None, show: Show) -> Path:
     return part
 
 
-def _begin_anew_if_changed(part: Path, found: _Found) -> None:
-    """Leave what is there of the same file, and an empty part of any other."""
+def _begin_anew_if_changed(part: Path, found: _Found, checked: bool) -> None:
+    """Leave what is there of the same file, and an empty part of any other, or of one that none can tell from it."""
     note, now = part.with_suffix(".json"), [found.size, found.version]
-    try:
-        same = json.loads(note.read_text(encoding="utf-8")) == now and found.size is not None
-    except (OSError, ValueError):
-        same = False
+    same = _noted(part) == now and found.size is not None and (checked or found.version != "")
     if not same or not part.exists() or part.stat().st_size > (found.size or 0):
         part.write_bytes(b"")
         note.write_text(json.dumps(now), encoding="utf-8")
+
+
+def _noted(part: Path) -> list[Any]:
+    """Size and version of the file that a part is of; [] where nothing is noted."""
+    try:
+        found = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _append(files: Any, path: str, part: Path, size: int | None, block: int, show: Show) -> int:

@@ -1,6 +1,6 @@
 """The store of models: on any place that holds objects, a folder for each model, and its record written last.
 
-STORE/NAME/FILE          the weights as they came
+STORE/NAME/SHA256/FILE   the weights as they came; the folder is called by the beginning of the model's SHA-256
 STORE/NAME/model.json    what they are; there is no model without it, and it is created only if absent
 STORE/NAME/licence.json  that its licence was acknowledged, and when
 """
@@ -14,9 +14,7 @@ from pathlib import Path
 
 from pipeline.storage import Location
 from pipeline.store.errors import ModelError
-from pipeline.store.record import RECORD, Record
-
-LICENCE = "licence.json"
+from pipeline.store.record import LICENCE, RECORD, Record
 
 
 class ModelStore:
@@ -34,24 +32,42 @@ class ModelStore:
         text = self.location.read_or_none(f"{name}/{RECORD}")
         return None if text is None else self._decoded(name, text)
 
-    def records(self) -> list[Record]:
-        """Of all models, by name. Raises ModelError for a damaged one."""
+    def names(self) -> list[str]:
+        """Of all models, also of those whose record is damaged, sorted."""
         folders = (entry.name.split("/") for entry in self.location.entries())
-        names = sorted(parts[0] for parts in folders if len(parts) == 2 and parts[1] == RECORD)
-        return [record for name in names if (record := self.find(name)) is not None]
+        return sorted(parts[0] for parts in folders if len(parts) == 2 and parts[1] == RECORD)
+
+    def contents(self) -> tuple[list[Record], dict[str, str]]:
+        """The records of all models, by name, and of those whose record is damaged what is wrong with it."""
+        records, damaged = [], {}
+        for name in self.names():
+            try:
+                record = self.find(name)
+            except ModelError as error:
+                damaged[name] = str(error)
+            else:
+                records += [record] if record is not None else []
+        return records, damaged
+
+    def records(self) -> list[Record]:
+        """Of all models whose record can be read, by name."""
+        return self.contents()[0]
 
     def put(self, record: Record, files: Mapping[str, Path]) -> Record:
         """Store local files and then their record; what is stored under the name afterwards.
 
-        Raises ModelError when the name is taken by other weights. Whoever stores the same at the same time wins alike.
+        Raises ModelError when the name is taken by other weights; then nothing of these stays. Whoever stores the same
+        at the same time wins alike.
         """
-        if (there := self.find(record.name)) is None:
+        if mine := (there := self.find(record.name)) is None:
             for file in record.files:
-                self.location.put(f"{record.name}/{file.name}", files[file.name])
+                self.location.put(f"{record.folder}/{file.name}", files[file.name])
             if self.location.put_if_absent(f"{record.name}/{RECORD}", record.encoded()):
                 return record
             there = self.find(record.name)
         if there is None or there.sha256 != record.sha256:
+            for file in record.files if mine else ():
+                self.location.delete(f"{record.folder}/{file.name}")
             held = "nothing any more" if there is None else f"weights with SHA-256 {there.sha256}"
             raise ModelError(
                 f"{record.name}: {self.url} holds {held} under this name, not {record.sha256}; choose another --name, "

@@ -72,3 +72,24 @@ def upscaler_of(source: str, device: str, scale: int | None = None, tile: int = 
     from operators.upscale.network import scale_of
 
     return registry.load(source, scale or scale_of(Path(source)), device, tile=tile)
+
+
+def metric_of(folder: Path) -> object:
+    """The metric whose files are in a folder, under the names they were published with. Raises WeightsError where it
+    holds those of none."""
+    from operators.quality.metrics.names import ARCFACE, FID_INCEPTION, LPIPS_BACKBONE, LPIPS_HEADS
+    from operators.training.weights import WeightsError
+
+    if (folder / ARCFACE.name).is_file():
+        from operators.quality.metrics.arcface import ArcFace
+
+        return ArcFace(folder)
+    if (folder / FID_INCEPTION.name).is_file():
+        from operators.quality.metrics.fid import Inception
+
+        return Inception(folder)
+    if any((folder / file.name).is_file() for file in (LPIPS_HEADS, LPIPS_BACKBONE)):
+        from operators.quality.metrics.lpips import Lpips
+
+        return Lpips(folder)
+    raise WeightsError(f"{folder} holds no weights of a metric; get one with 'dr2e models pull'")

@@ -9,17 +9,25 @@ from typing import Any
 
 from operators.enhance.contract import Identity
 from pipeline.config import Config
-from pipeline.store.catalogue import CATALOGUE, Published, by_sha256, published
+from pipeline.store.catalogue import (
+    CATALOGUE,
+    Published,
+    by_sha256,
+    licence_of_architecture,
+    of_architecture,
+    published,
+)
 from pipeline.store.copies import local_folder
 from pipeline.store.digest import sha256_of
 from pipeline.store.errors import ModelError
 from pipeline.store.keeping import ModelStore
 from pipeline.store.licences import is_noncommercial, refusal
 from pipeline.store.places import copies_folder, open_store
+from pipeline.store.record import WEIGHTS as WEIGHTS  # who asks what a setting names looks for it here
 from pipeline.store.record import Record, Role, is_model_name
 
-WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".pkl", ".ckpt", ".bin"})
-"""What the names of weight files end in."""
+_INSTEAD: dict[Role, str] = {"remover": "'dr2'", "upscaler": "'bicubic'", "parser": "'none'"}
+"""What of the package stands where no model is named, where that is not 'builtin'."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ def find(config: Config, role: Role, source: str) -> Record:
         )
     if record.sha256 != config.models.pin.get(source, record.sha256):
         raise ModelError(f"{role}: {source} of {store.url} is not any more what the run began with; store that again")
-    _require_licence(config, store, record.name, record.licence)
+    if _is_unacknowledged(config, store, record.licence, record.name):
+        raise ModelError(refusal(record.name, record.licence))
     return record
 
 
@@ -88,14 +97,27 @@ def source_in(folder: Path, record: Record) -> Path:
 def known_file(config: Config, sha256: str) -> Published | None:
     """What the catalogue knows of a file with this SHA-256. Raises ModelError where its licence is not acknowledged."""
     known = by_sha256(sha256)
-    if known is not None:
-        _require_licence(config, store_of(config), known.name, known.licence)
+    if known is not None and _is_unacknowledged(config, store_of(config), known.licence, known.name):
+        raise ModelError(refusal(known.name, known.licence, stored=False))
     return known
 
 
-def _require_licence(config: Config, store: ModelStore, name: str, licence: str) -> None:
-    if is_noncommercial(licence) and name not in config.models.accept and not store.accepted(name):
-        raise ModelError(refusal(name, licence))
+def require_licence_of(config: Config, architecture: str, name: str) -> None:
+    """Raises ModelError for a file called `name`, with bytes that nobody knows, of an architecture that is published
+    under licences alone that forbid commercial use, unless that was acknowledged, for `name` or a published one."""
+    licence = licence_of_architecture(architecture)
+    if licence is None:
+        return
+    known = [model.name for model in of_architecture(architecture)]
+    if _is_unacknowledged(config, store_of(config), licence, name, *known):
+        raise ModelError(refusal(name, licence, stored=False, to_accept=known[0]))
+
+
+def _is_unacknowledged(config: Config, store: ModelStore, licence: str, *names: str) -> bool:
+    """Whether a licence forbids commercial use, and nobody has acknowledged that for a model of one of `names`."""
+    if not is_noncommercial(licence) or any(name in config.models.accept for name in names):
+        return False
+    return not any(is_model_name(name) and store.accepted(name) for name in names)
 
 
 def _missing(role: Role, name: str, store: ModelStore) -> str:
@@ -103,13 +125,14 @@ def _missing(role: Role, name: str, store: ModelStore) -> str:
     known = published(name)
     if known is None:
         names = ", ".join(model.name for model in CATALOGUE if model.role == role)
+        instead = _INSTEAD.get(role, "'builtin'")
         return (
-            f"{name!r} is no file and no folder here, and not in the store {store.url}; name 'builtin', a file, or one "
-            "of 'dr2e models list'" + (f" (published are {names})" if names else "")
+            f"{name!r} is no file and no folder here, and not in the store {store.url}; name "
+            f"{instead}, a file, or one of 'dr2e models list'" + (f" (published are {names})" if names else "")
         )
     if known.can_be_pulled:
         return f"{name} is not in the store {store.url}; get it with 'dr2e models pull {name}'"
     return (
         f"{name} is not in the store {store.url}; download {known.files[0].name} as {known.page} says, and "
-        f"'dr2e models add {known.files[0].name}'"
+        f"'dr2e models add {known.files[0].name} --name {name}'"
     )

@@ -80,7 +80,7 @@ def test_it_is_stored_named_and_asked_for_its_options(
     assert enhancer.fidelity == 0.25
     with pytest.raises(ModelError, match=r"enhance\.fidelity: 'glow' takes 0 to 1, not 3"):
         describe(config(fidelity=3))
-    assert Path(local_model(chosen, "enhancer").source) == tmp_path / "store" / "glow" / "glow.pth"
+    assert Path(local_model(chosen, "enhancer").source) == tmp_path / "store" / record.folder / "glow.pth"
     # By its path it is recognised as well, before any worker is asked.
     by_path = describe(config(enhancer=str(checkpoint))).enhancer
     assert (by_path.name, by_path.licence, by_path.sha256) == ("glow.pth", "see its publisher", record.sha256)

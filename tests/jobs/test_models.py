@@ -130,7 +130,7 @@ def test_verify_finds_damage_and_says_so_with_its_exit_code(place: Path, tmp_pat
     assert "holds no models" in answer("verify")
     answer("add", str(small_enhancer(tmp_path / "e.safetensors")), "--name", "ours")
     assert answer("verify", "ours") == "ours: well\n"
-    (place / "ours" / "e.safetensors").write_bytes(b"")
+    next((place / "ours").glob("*/e.safetensors")).write_bytes(b"")
     result = dr2e("verify", "--json")
     (found,) = json.loads(result.output)
     assert (result.exit_code, found["well"]) == (1, False) and "when it was stored" in found["trouble"]
@@ -173,3 +173,38 @@ def test_a_store_may_be_named_before_the_command(tmp_path: Path) -> None:
     answer("--store", str(tmp_path / "elsewhere"), "add", path, "--name", "ours")
     assert (tmp_path / "elsewhere" / "ours" / "model.json").is_file() and open_store().find("ours") is None
     assert "credentials" in str(dr2e("--store", "s3://KEY:HUSH@bucket/x", "list").exception)
+
+
+def test_accept_acknowledges_what_is_stored_under_any_name(tmp_path: Path) -> None:
+    path = str(small_enhancer(tmp_path / "e.safetensors", "CC-BY-NC-4.0"))
+    assert "'dr2e models accept mine'" in answer("add", path, "--name", "mine")
+    with pytest.raises(ModelError, match="'dr2e models accept mine'"):
+        describe(run(**{"enhance.enhancer": "mine"}))
+    assert "CC-BY-NC-4.0 acknowledged" in answer("accept", "mine")
+    assert describe(run(**{"enhance.enhancer": "mine"})).enhancer.licence == "CC-BY-NC-4.0"
+    small_enhancer(tmp_path / "free.safetensors")
+    answer("add", str(tmp_path / "free.safetensors"), "--name", "free")
+    assert "needs no acknowledgement" in answer("accept", "free")
+    assert "not in the store" in refused("accept", "codeformer") and "not in the store" in refused("accept", "../x")
+
+
+def test_a_damaged_record_is_listed_as_such(place: Path, tmp_path: Path) -> None:
+    answer("add", str(small_enhancer(tmp_path / "e.safetensors")), "--name", "ours")
+    for name in ("torn", "gfpgan-1.4"):
+        (place / name).mkdir()
+        (place / name / "model.json").write_text("{")
+    listed = {row["name"]: row for row in json.loads(answer("list", "--json"))}
+    assert listed["ours"]["damaged"] is None and "is damaged" in listed["torn"]["damaged"]
+    assert listed["gfpgan-1.4"]["damaged"] and not listed["gfpgan-1.4"]["installed"]
+    told = answer("list")
+    assert "ours" in told and "is damaged; remove the model" in told
+    assert "is damaged" in answer("show", "torn") and "is damaged" in answer("show", "gfpgan-1.4")
+    assert "torn: " in dr2e("verify").output
+    answer("remove", "torn")
+
+
+def test_show_says_in_which_folder_a_model_is(place: Path, tmp_path: Path) -> None:
+    answer("add", str(small_enhancer(tmp_path / "e.safetensors")), "--name", "ours")
+    folder = Path(json.loads(answer("show", "ours", "--json"))["folder"])
+    assert (folder / "e.safetensors").is_file() and f"folder   {folder}" in answer("show", "ours")
+    assert "dr2e evaluate --weights" in answer("show", "lpips")

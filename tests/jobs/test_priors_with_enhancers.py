@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, written in (("prior", PRIORS), ("enhancer", ENHANCERS)):
         for name, write in written.items():
             options = ["--size", "64"] if name in ("ilvr", "p2", "dr2") else []
-            options += ["--name", f"my-{name}-{kind}"]
+            options += ["--name", f"my-{name}-{kind}", "--accept-licence"]  # of SPARNetHD and CodeFormer
             _answer("--store", str(folder / "store"), "add", str(write(folder)), *options)
     return folder / "store"
 

@@ -76,9 +76,26 @@ def test_a_signed_address_is_used_and_never_shown(tmp_path: Path) -> None:
     assert shown_url("https://user:HUSH@host/a/b.pth?sig=HUSH#x") == "https://host/a/b.pth"
 
 
-def test_another_signature_of_the_same_file_goes_on(tmp_path: Path) -> None:
-    with served(Site(BODY, signature="sig=", cut_after=[64 * 1024, 1])) as site:
+def test_another_query_may_be_another_file_and_is_begun_anew(tmp_path: Path) -> None:
+    with served(Site(BODY, cut_after=[64 * 1024, 1])) as site:
         with pytest.raises(ModelError):
-            download(f"{site.url}?sig=1", tmp_path, patience=0.0)
-        assert download(f"{site.url}?sig=2", tmp_path).read_bytes() == BODY
-    assert site.sent == len(BODY) + 1
+            download(f"{site.url}?file=1", tmp_path, patience=0.0)
+        site.body = BODY[::-1]
+        assert download(f"{site.url}?file=2", tmp_path).read_bytes() == BODY[::-1]
+
+
+def test_without_a_version_nothing_is_spliced_unless_the_caller_checks(tmp_path: Path) -> None:
+    with served(Site(BODY, cut_after=[64 * 1024, 1, 64 * 1024, 1], version="")) as site:
+        with pytest.raises(ModelError) as caught:
+            download(site.url, tmp_path, patience=0.0)
+        assert "goes on" not in str(caught.value)
+        with pytest.raises(ModelError, match="goes on from the 131,072 bytes"):
+            download(site.url, tmp_path, patience=0.0, checked=True)
+        site.cut_after, sent = [], site.sent
+        assert download(site.url, tmp_path, checked=True).read_bytes() == BODY  # of a file that is known by its hash
+        assert site.sent - sent == len(BODY) - 2 * 64 * 1024
+        site.cut_after = [64 * 1024, 1]
+        with pytest.raises(ModelError):
+            download(f"{site.url}?2", tmp_path, patience=0.0)
+        site.body = BODY[::-1]
+        assert download(f"{site.url}?2", tmp_path).read_bytes() == BODY[::-1]

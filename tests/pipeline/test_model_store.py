@@ -149,7 +149,7 @@ def test_a_file_under_a_published_name_is_the_published_one(store: ModelStore, c
 
 def test_damage_in_a_store_is_found_before_it_is_used(store: ModelStore, copies: Path, tmp_path: Path) -> None:
     record = add_file(store, small_enhancer(tmp_path / "a.safetensors"), copies, name="it")
-    file = tmp_path / "store" / "it" / "a.safetensors"
+    file = tmp_path / "store" / record.folder / "a.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelError, match=rf"it: {file} has SHA-256 .*, not {record.sha256} as when it was stored"):
         local_folder(store, record, copies)
@@ -235,6 +235,37 @@ def test_who_loses_the_race_for_a_name_says_so(store: ModelStore, copies: Path, 
         store.put(record, {"w.pth": tmp_path / "w.pth"})
 
 
+def test_two_models_of_one_name_and_one_file_name_do_not_mix(store: ModelStore, copies: Path, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine" / "w.safetensors", tmp_path / "theirs" / "w.safetensors"
+    mine.parent.mkdir(), theirs.parent.mkdir()
+    small_enhancer(mine), small_enhancer(theirs, seed=2)
+    other = open_store(store.url)
+    create = store.location.put_if_absent
+
+    def after_another(name: str, body: bytes) -> bool:  # between the files and the record of the first
+        store.location.put_if_absent = create  # type: ignore[method-assign]
+        add_file(other, theirs, copies, name="it")
+        return create(name, body)
+
+    store.location.put_if_absent = after_another  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="holds weights with SHA-256"):
+        add_file(store, mine, copies, name="it")
+    record = store.find("it")
+    assert record is not None and record.sha256 == sha256_of(theirs) and check(store, "it", copies) == ""
+    stored = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in stored) == ["model.json", "w.safetensors"]  # nothing of who lost
+
+
+def test_a_damaged_record_hides_no_other(store: ModelStore, copies: Path, tmp_path: Path) -> None:
+    record = add_file(store, small_enhancer(tmp_path / "a.safetensors"), copies, name="it")
+    for name, text in (("bad", "{"), ("worse", '{"files": [{"name": "x", "size": Infinity, "sha256": ""}]}')):
+        store.location.put(f"{name}/model.json", text.encode())
+    records, damaged = store.contents()
+    assert records == store.records() == [record] and store.names() == ["bad", "it", "worse"]
+    assert list(damaged) == ["bad", "worse"] and "is damaged; remove the model" in damaged["worse"]
+    assert store.remove("bad") and store.names() == ["it", "worse"]
+
+
 def test_a_store_on_s3_is_copied_once_per_machine(s3: S3, copies: Path, tmp_path: Path, monkeypatch) -> None:
     store = open_store(s3.folder(), s3.options)
     path = small_enhancer(tmp_path / "a.safetensors")
@@ -251,17 +282,17 @@ def test_a_store_on_s3_is_copied_once_per_machine(s3: S3, copies: Path, tmp_path
     with ThreadPoolExecutor(4) as workers:  # a lock is of an open file, so threads stand for processes here
         (folder,) = set(workers.map(lambda _: local_folder(store, record, copies), range(4)))
     assert (folder / "a.safetensors").read_bytes() == path.read_bytes()
-    assert local_folder(store, record, copies) == folder and fetches == ["it/a.safetensors"]
+    assert local_folder(store, record, copies) == folder and fetches == [f"{record.folder}/a.safetensors"]
     (folder / "a.safetensors").write_bytes(b"rotten")  # a copy that is not whole any more
     local_folder(store, record, copies)
     assert (folder / "a.safetensors").read_bytes() == path.read_bytes() and len(fetches) == 2
     assert check(store, "it", copies) == "" and len(fetches) == 3
 
-    store.location.put("it/a.safetensors", b"x" * record.size)  # somebody wrote past the store
+    store.location.put(f"{record.folder}/a.safetensors", b"x" * record.size)  # somebody wrote past the store
     with pytest.raises(ModelError, match="as when it was stored"):
         local_folder(store, record, copies, anew=True)
     copying.check_in_place(store, record)  # the size is right, and more is not looked at from afar
-    store.location.put("it/a.safetensors", b"x")
+    store.location.put(f"{record.folder}/a.safetensors", b"x")
     with pytest.raises(ModelError, match=r"has 1 bytes, not [\d,]+"):
         copying.check_in_place(store, record)
     assert store.remove("it") and store.location.entries() == []
