@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from pipeline.config import DR2, Config
 from pipeline.store.digest import sha256_of
 from pipeline.store.errors import ModelError
-from pipeline.store.named import WEIGHTS, known_file, local
+from pipeline.store.named import WEIGHTS, known_file, local, require_licence, require_licence_of
 from pipeline.store.record import Role
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def detector(config: Config, record: Record | None) -> Model:
         return replace(_published(config, "detector", str(path)), source=source)
     if _is_foreign(source):
         return _published(config, "detector", source)
-    return _ours("detector", source)[0]
+    return _ours(config, "detector", source)[0]
 
 
 def removal(config: Config, remover: Record | None, prior: Record | None) -> tuple[Model | None, Model, int, int]:
@@ -101,7 +101,7 @@ def enhancer(config: Config, record: Record | None) -> Model:
         return Model(source, "bicubic", "Apache-2.0", "")
     if _is_foreign(source):
         return _published(config, "enhancer", source)
-    return _ours("enhancer", source)[0]
+    return _ours(config, "enhancer", source)[0]
 
 
 def upscaler(config: Config, record: Record | None) -> Model | None:
@@ -138,7 +138,7 @@ def judge(config: Config) -> Model:
     source = config.restore.niqe
     kind, _, name = source.partition(":")
     if kind != "pyiqa":
-        return _ours("niqe", source)[0]
+        return _ours(config, "niqe", source)[0]
     from operators.quality.judge import check_name, fingerprint_of  # imports torch and pyiqa
 
     _or_model_error("niqe", lambda: check_name(name))
@@ -150,7 +150,7 @@ def policy(config: Config, prior: Model, niqe: Model, enhancer: Model, max_times
     drawn for training, or nothing is chosen. With another prior or enhancer it chooses as if it knew them."""
     if config.restore.select == "fixed" or config.pairs is not None or config.restore.remover != DR2:
         return Model(config.restore.policy, "none", "", "")
-    found, description = _ours("policy", config.restore.policy)
+    found, description = _ours(config, "policy", config.restore.policy)
     try:
         fitted_with = {role: str(model["sha256"]) for role, model in description["fitted_with"].items()}
     except (KeyError, TypeError, AttributeError):
@@ -184,7 +184,7 @@ def _prior(config: Config, record: Record | None) -> tuple[Model, int, int]:
         model = replace(_published(config, "prior", source), settings=_undeclared({}))
         return model, GUIDED_DIFFUSION_SIZE, TRAINED_STEPS
     if source == "builtin" or Path(source).suffix in WEIGHTS:
-        model, description = _ours("prior", source)
+        model, description = _ours(config, "prior", source)
         spec = description["spec"]
         return model, int(spec["size"]), int(spec.get("max_timestep", TRAINED_STEPS))
     return _diffusers(source)
@@ -232,9 +232,12 @@ def _published(config: Config, role: Role, source: str) -> Model:
         from pipeline.store.recognise import recognise  # which reads it
 
         try:
-            found, name, licence = recognise(Path(source)).role, Path(source).name, "see its publisher"
+            recognised = recognise(Path(source))
         except ModelError as error:
             raise ModelError(f"{role}: {error}") from None
+        found, name, licence = recognised.role, Path(source).name, recognised.licence or "see its publisher"
+        require_licence_of(config, recognised.architecture, name)
+        require_licence(config, name, recognised.licence)
     if found != role:
         raise ModelError(f"{role}: {source} holds a model of kind '{found}'; name one of kind '{role}'")
     return Model(source, name, licence, sha256)
@@ -244,7 +247,7 @@ def _of_store(source: str, record: Record) -> Model:
     return Model(source, record.name, record.licence, record.sha256)
 
 
-def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
+def _ours(config: Config, role: str, source: str) -> tuple[Model, dict[str, Any]]:
     """A model in this project's safetensors format, and the description in its header."""
     path = Path(str(files("operators") / "weights" / f"{role}.safetensors")) if source == "builtin" else Path(source)
     if not path.is_file():
@@ -258,8 +261,9 @@ def _ours(role: str, source: str) -> tuple[Model, dict[str, Any]]:
         raise ModelError(f"{role}: {path} is damaged or not a model of dr2e; {_REMEDY[role]}") from None
     if kind != role:
         raise ModelError(f"{role}: {path} holds a model of kind '{kind}'; name one of kind '{role}'")
-    name, licence = description.get("name", path.stem), description.get("licence", "unknown")
-    return Model(source, str(name), str(licence), sha256_of(path)), description
+    name, licence = str(description.get("name", path.stem)), str(description.get("licence", "unknown"))
+    require_licence(config, name, licence)
+    return Model(source, name, licence, sha256_of(path)), description
 
 
 def _or_model_error(role: str, find: Callable[[], _Found]) -> _Found:

@@ -113,6 +113,13 @@ def require_licence_of(config: Config, architecture: str, name: str) -> None:
         raise ModelError(refusal(name, licence, stored=False, to_accept=known[0]))
 
 
+def require_licence(config: Config, name: str, licence: str) -> None:
+    """Raises ModelError for a file called `name` that says of itself a licence which forbids commercial use, unless
+    that was acknowledged."""
+    if _is_unacknowledged(config, store_of(config), licence, name):
+        raise ModelError(refusal(name, licence, stored=False))
+
+
 def _is_unacknowledged(config: Config, store: ModelStore, licence: str, *names: str) -> bool:
     """Whether a licence forbids commercial use, and nobody has acknowledged that for a model of one of `names`."""
     if not is_noncommercial(licence) or any(name in config.models.accept for name in names):
