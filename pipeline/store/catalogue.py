@@ -258,7 +258,7 @@ CATALOGUE = (
         "arcface", "metric", "ArcFace IR-SE-50", "MIT", f"{_GITHUB}/xinntao/facexlib",
         (
             PublishedFile(
-                ARCFACE.name, f"{_FACEXLIB}/v0.1.0/{ARCFACE.name}", 175367323,
+                ARCFACE.name, f"{_FACEXLIB}/v0.1.0/{ARCFACE.name}", None,  # they do not agree
                 "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
             ),
         ),
