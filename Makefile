@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
 
 faults: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m faults --schedules 100 --mutants --jobs 2 --out faults.md

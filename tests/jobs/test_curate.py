@@ -68,6 +68,7 @@ def finished_round(
     return output, run(collection, good, output)
 
 
+@pytest.mark.slow
 def test_good_restored_faces_are_what_is_learned_from(finished_round: tuple[Path, str]) -> None:
     output, _ = finished_round
     status = Output(output / KEPT).status()
@@ -88,6 +89,7 @@ def test_good_restored_faces_are_what_is_learned_from(finished_round: tuple[Path
     assert sides == {(256, 256, 3)}
 
 
+@pytest.mark.slow
 def test_the_enhancer_learns_from_where_it_was(finished_round: tuple[Path, str]) -> None:
     output, said = finished_round
     path = output / TRAINING / "enhancer.safetensors"
@@ -98,6 +100,7 @@ def test_the_enhancer_learns_from_where_it_was(finished_round: tuple[Path, str])
     assert "3 of 4: training on" in said
 
 
+@pytest.mark.slow
 def test_a_round_is_judged_face_by_face(finished_round: tuple[Path, str]) -> None:
     output, said = finished_round
     told = json.loads((output / "round.json").read_text())
@@ -111,6 +114,7 @@ def test_a_round_is_judged_face_by_face(finished_round: tuple[Path, str]) -> Non
     assert told["verdict"] in page and "| image.unreadable | 1 |" in page and page in said
 
 
+@pytest.mark.slow
 def test_the_same_command_does_nothing_again(finished_round: tuple[Path, str], collection: Path, good: Path) -> None:
     output, _ = finished_round
 

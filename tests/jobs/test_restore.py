@@ -98,6 +98,7 @@ def test_a_finished_run_says_so_without_ray_and_torch(finished, collection, quic
     assert "loaded []" in answer.stdout
 
 
+@pytest.mark.slow
 def test_workers_and_batches_change_no_choice_and_images_by_rounding_only(
     finished, collection, cluster, quick, objects, tmp_path
 ):
