@@ -104,9 +104,11 @@ PUBLISHED: dict[str, Callable[[], tuple[dict[str, Tensor], str]]] = {
 
 
 def write_published(folder: Path) -> list[Path]:
-    """Checkpoints as large as the published ones, to measure time and memory on: `dr2e bench enhancers`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [save(folder / name, *of()) for name, of in PUBLISHED.items()]
+    """Checkpoints as large as the published ones, to measure time and memory on: enhancers, and in `prior` a prior."""
+    (folder / "prior").mkdir(parents=True, exist_ok=True)
+    keys = json.loads((DATA / "unet_guided_diffusion_256.keys.json").read_text(encoding="utf-8"))
+    prior = save(folder / "prior" / "unet.pt", seeded(keys))
+    return [prior, *(save(folder / name, *of()) for name, of in PUBLISHED.items())]
 
 
 def _diffusers(folder: Path, **schedule: Any) -> Path:
