@@ -134,16 +134,8 @@ def _enlarged(state: State) -> int:
 
 def _build(state: State, identity: ModelIdentity, device: torch.device, options: Options) -> Enhancer:
     size = size_of(state)
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=size,
-        output_size=size,
-        value_range=(0.0, 1.0),
-        precisions=("float32",),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_MEMORY if size == 512 else 0,
+    descriptor = EnhancerDescriptor.keeping_size(
+        identity, NAME, size, value_range=(0.0, 1.0), memory=_MEMORY if size == 512 else 0
     )
     return NetworkEnhancer(network(NAME, state), descriptor, device, options=options)
 

@@ -36,6 +36,17 @@ def seeded(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     return {key: weight(key, shape) for key, shape in shapes.items()}
 
 
+def state_of(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The state dict of a network with such weights, which it takes; variances are positive, counters stay."""
+    state = {
+        name: weight(name, value.shape) if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    state |= {name: value.abs() + 0.5 for name, value in state.items() if name.endswith("running_var")}
+    network.load_state_dict(state)
+    return state
+
+
 def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     """The keys of a network's floating-point tensors, and their shapes."""
     return {key: tuple(value.shape) for key, value in network.state_dict().items() if value.is_floating_point()}

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from seeded import state
+from published import seeded
 from torch import Tensor
 
 GROW = 32  # channels that each convolution of a dense block adds, as published
@@ -31,7 +31,7 @@ def rrdb(path: Path, *, scale: int = 4, filters: int = 16, blocks: int = 1) -> P
     for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
         convolution(name, filters, filters)
     convolution("conv_last", filters, 3)
-    weights = state(shapes)
+    weights = seeded(shapes)
     weights["conv_last.bias"] += 0.5
     return _save(path, "params_ema", weights)
 
@@ -44,7 +44,7 @@ def compact(path: Path, *, scale: int = 4, filters: int = 16, convolutions: int 
         shapes[f"body.{2 * place}.weight"], shapes[f"body.{2 * place}.bias"] = (given, taken, 3, 3), (given,)
         if place < convolutions + 1:
             shapes[f"body.{2 * place + 1}.weight"] = (given,)  # of a PReLU
-    return _save(path, "params", state(shapes))
+    return _save(path, "params", seeded(shapes))
 
 
 def _save(path: Path, wrapper: str, weights: dict[str, Tensor]) -> Path:

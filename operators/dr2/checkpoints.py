@@ -17,10 +17,7 @@ from operators.dr2.schedule import Schedule
 from operators.dr2.unet import UNet2DModel
 from operators.training.weights import WeightsError, is_ours, load_weights, save_weights, sha256_file
 from operators.weights import resolve
-from operators.weights.reading import read_state
-
-STATE_DICTS = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".safetensors")
-"""Of files that may hold a U-Net in the guided-diffusion layout."""
+from operators.weights.reading import SUFFIXES, read_state
 
 
 def save_prior(
@@ -54,7 +51,7 @@ def load_prior(
     path = Path(source)
     if source == "builtin" or (path.suffix == ".safetensors" and is_ours(path)):
         return _load_ours(resolve(source, "prior"), device, precision)
-    if path.suffix.lower() in STATE_DICTS:
+    if path.suffix.lower() in SUFFIXES:
         told = undeclared if size is None else replace(undeclared, size=size)
         return _load_guided_diffusion(path, told, device, precision)
     return _load_diffusers(source, device, precision)

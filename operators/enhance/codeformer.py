@@ -48,17 +48,8 @@ def _recognises(state: State) -> bool:
 
 
 def _build(state: State, identity: Identity, device: torch.device, options: Options) -> Enhancer:
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=_SIZE,
-        output_size=_SIZE,
-        value_range=(-1.0, 1.0),
-        precisions=("float32",),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_MEMORY,
-        fidelity=Fidelity(low=0.0, high=1.0, default=0.5),
+    descriptor = EnhancerDescriptor.keeping_size(
+        identity, NAME, _SIZE, memory=_MEMORY, fidelity=Fidelity(low=0.0, high=1.0, default=0.5)
     )
     return CodeFormerEnhancer(network(NAME, state), descriptor, device, options=options)
 

@@ -59,6 +59,32 @@ class EnhancerDescriptor:
     memory: int = 0
     fidelity: Fidelity | None = None
 
+    @classmethod
+    def keeping_size(
+        cls,
+        identity: Identity,
+        architecture: str,
+        size: int,
+        *,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        precisions: tuple[str, ...] = ("float32",),
+        memory: int = 0,
+        fidelity: Fidelity | None = None,
+    ) -> EnhancerDescriptor:
+        """Of a published network that returns faces of the size it takes, as most do."""
+        return cls(
+            name=identity.name,
+            licence=identity.licence,
+            input_size=size,
+            output_size=size,
+            value_range=value_range,
+            precisions=precisions,
+            fingerprint=identity.fingerprint,
+            architecture=architecture,
+            memory=memory,
+            fidelity=fidelity,
+        )
+
 
 class OptionError(ValueError):
     """An enhancer was asked for a fidelity or a precision it does not have; the message says what it has."""

@@ -24,6 +24,7 @@ _FULL = 512  # channels where the published generator is widest
 _FIRST = "conv_body_first.0.weight"  # of version 1, whose layers are nested one deeper
 _FACTOR = 2  # the generator's channel multiplier, where a network is too small to tell it
 
+_MEASURED = 512
 _MEMORY = 562_806_784
 """Bytes of the tensors that are alive at once for a face of 512 px, counted without computing; what libraries need to
 work comes on top."""
@@ -54,17 +55,8 @@ def _build(state: State, identity: Identity, device: torch.device, options: Opti
     settings = _settings(state)
     network = module(NAME).GFPGAN(**settings, input_is_latent=True)
     network.load_state_dict(in_float32(state))
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=settings["out_size"],
-        output_size=settings["out_size"],
-        value_range=(-1.0, 1.0),
-        precisions=("float32",),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_MEMORY if settings["out_size"] == 512 else 0,
-    )
+    size = settings["out_size"]
+    descriptor = EnhancerDescriptor.keeping_size(identity, NAME, size, memory=_MEMORY if size == _MEASURED else 0)
     return GfpganEnhancer(network, descriptor, device, options=options)
 
 

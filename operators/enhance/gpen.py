@@ -159,16 +159,8 @@ def _recognises(state: State) -> bool:
 
 def _build(state: State, identity: Identity, device: torch.device, options: Options) -> NetworkEnhancer:
     network, sizes = network_of(state)
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=sizes.size,
-        output_size=sizes.size,
-        value_range=(-1.0, 1.0),
-        precisions=("float32", "bfloat16"),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_BYTES_PER_PIXEL * sizes.size**2,
+    descriptor = EnhancerDescriptor.keeping_size(
+        identity, NAME, sizes.size, precisions=("float32", "bfloat16"), memory=_BYTES_PER_PIXEL * sizes.size**2
     )
     return NetworkEnhancer(network, descriptor, device, options=options, gpu_batch=_GPU_BATCH)
 

@@ -54,17 +54,7 @@ def _recognises(state: State) -> bool:
 
 
 def _build(state: State, identity: Identity, device: torch.device, options: Options) -> Enhancer:
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=_SIZE,
-        output_size=_SIZE,
-        value_range=(-1.0, 1.0),
-        precisions=("float32",),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_MEMORY,
-    )
+    descriptor = EnhancerDescriptor.keeping_size(identity, NAME, _SIZE, memory=_MEMORY)
     return RestoreFormerEnhancer(network(NAME, _network_of(state)), descriptor, device, options=options)
 
 

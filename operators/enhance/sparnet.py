@@ -174,16 +174,8 @@ def _recognises(state: State) -> bool:
 def _build(state: State, identity: Identity, device: torch.device, options: Options) -> NetworkEnhancer:
     network = network_of(state)
     size = _BOTTOM << len(network.decoder)
-    descriptor = EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=size,
-        output_size=size,
-        value_range=(-1.0, 1.0),
-        precisions=("float32", "bfloat16"),
-        fingerprint=identity.fingerprint,
-        architecture=NAME,
-        memory=_BYTES_PER_PIXEL * size * size,
+    descriptor = EnhancerDescriptor.keeping_size(
+        identity, NAME, size, precisions=("float32", "bfloat16"), memory=_BYTES_PER_PIXEL * size * size
     )
     return NetworkEnhancer(network, descriptor, device, options=options, gpu_batch=_GPU_BATCH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -137,7 +138,8 @@ def pools_of(widths: Sizes, config: Config, cpus: float) -> list[Pool]:
     """
     actors = [(stage, getattr(widths, pool)) for stage, pool in product_of(config).stages]
     resources = config.resources
-    room = max(0.0, cpus - sum(size.workers * size.cpus for _, size in actors))
+    held = (getattr(widths, pool) for pool in {pool for _, pool in product_of(config).stages})  # stages share a pool's
+    room = max(0.0, cpus - sum(size.workers * size.cpus for size in held))
     readers = max(1, min(int(room / 2 / resources.read_cpus), int(cpus)))
     commits = max(1, min(int((room - resources.read_cpus) / resources.commit_cpus), int(cpus)))
     return [
@@ -198,8 +200,10 @@ class _Whole:
 
 
 def _gpu_seconds(whole: _Whole, widths: Sizes, stages: Sequence[tuple[str, str]]) -> float:
-    """GPU seconds that somebody works in, as the share of a GPU that each worker reserves."""
-    return sum(whole.busy[name] * getattr(widths, pool).gpus for name, pool in stages)
+    """GPU seconds that somebody works in, as the share of a GPU that each worker reserves: of its pool's, where stages
+    share one, its part."""
+    sharing = Counter(pool for _, pool in stages)
+    return sum(whole.busy[name] * getattr(widths, pool).gpus / sharing[pool] for name, pool in stages)
 
 
 def advise(loads: Sequence[Load], slowest: str, device: str, waiting: float, executions: int = 1) -> str:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from seeded import state_of
+from published import state_of
 from swinirs import SMALL, checkpoint
 
 from jobs.api import evaluate

@@ -6,14 +6,12 @@ inputs are redrawn here from their names, so nothing but the outputs is stored.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from published import DATA, normal, weight
 from torch import Tensor
 
 from operators.dr2.guided_diffusion import to_diffusers
@@ -22,24 +20,8 @@ from operators.dr2.prior import Prior, PriorSpec
 from operators.dr2.sampler import sample
 from operators.dr2.schedule import Schedule
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data" / "golden.npz")
+GOLDEN = np.load(DATA / "golden.npz")
 CASES = {"a": (4, 8, 20, 26), "b": (8, 12, 24, 26), "c": (2, 4, 10, 14), "d": (1, 6, 9, 8)}
-
-
-def normal(name: str, shape: Sequence[int]) -> np.ndarray:
-    seed = zlib.crc32(("dev:" + name).encode())
-    return np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
-
-
-def weight(key: str, shape: Sequence[int]) -> Tensor:
-    drawn = normal(key, shape)
-    if len(shape) > 1:
-        drawn = drawn / np.sqrt(np.prod(shape[1:]))
-    elif key.endswith(".weight"):
-        drawn = 1 + 0.1 * drawn
-    else:
-        drawn = 0.1 * drawn
-    return torch.from_numpy(drawn.astype(np.float32))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from seeded import state_of
+from published import state_of
 
 from operators.quality.metrics.named import NamedMetric, describe
 from operators.quality.metrics.names import METRICS, metrics_called

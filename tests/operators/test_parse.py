@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from seeded import state_of
+from published import state_of
 
 from operators.parse.mask import from_png, to_png
 from operators.parse.parsenet import CLASSES, MASK_SIDE, SIDE, FaceParser, soft_mask

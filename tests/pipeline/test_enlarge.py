@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded import state_of
+from published import state_of
 from skimage.data import astronaut
 from upscalers import compact, rrdb
 

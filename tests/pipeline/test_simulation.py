@@ -216,6 +216,15 @@ def test_the_pools_are_as_wide_as_a_run_would_make_them() -> None:
     assert (laptop[0].workers, laptop[-1].workers) == (1, 1)
 
 
+def test_stages_that_share_a_pool_hold_its_cpus_once() -> None:
+    usual = config()
+    larger = usual.model_copy(update={"write": usual.write.model_copy(update={"upscale": 2, "upscaler": "x2.pth"})})
+    widths = sizes(usual.resources, [Node(8, 1)])
+    pools = {pool.stage: pool.workers for pool in pools_of(widths, larger, 8)}
+    assert pools.pop("enlarge") == 1
+    assert pools == {pool.stage: pool.workers for pool in pools_of(widths, usual, 8)}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

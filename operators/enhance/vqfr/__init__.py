@@ -56,17 +56,8 @@ def _descriptor(
     name: str, identity: Identity, halvings: int, bytes_per_pixel: int, knob: Fidelity | None = None
 ) -> EnhancerDescriptor:
     size = _CODES << halvings
-    return EnhancerDescriptor(
-        name=identity.name,
-        licence=identity.licence,
-        input_size=size,
-        output_size=size,
-        value_range=(-1.0, 1.0),
-        precisions=("float32", "bfloat16"),
-        fingerprint=identity.fingerprint,
-        architecture=name,
-        memory=bytes_per_pixel * size * size,
-        fidelity=knob,
+    return EnhancerDescriptor.keeping_size(
+        identity, name, size, precisions=("float32", "bfloat16"), memory=bytes_per_pixel * size * size, fidelity=knob
     )
 
 
